@@ -1,0 +1,57 @@
+"""The section about the embedded service, and the models that need no download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from hud_orchestrator.config.section import Section
+
+BUNDLED_CONTEXT = {"tiny": 128, "smollm2-135m": 2048}
+"""Base models that come with the project, and their context lengths in tokens."""
+
+
+class LoraSection(Section):
+    """The low-rank adapter that is trained in ``lora`` mode; the base stays frozen."""
+
+    rank: int = Field(default=8, ge=1)
+    """Rank of the adapter's matrices."""
+
+    alpha: float = Field(default=16, gt=0)
+    """The adapter's output is scaled by ``alpha / rank``."""
+
+    targets: list[str] = Field(default_factory=lambda: ["q_proj", "v_proj", "o_proj"], min_length=1)
+    """Names of the linear layers that get an adapter."""
+
+
+class LocalSection(Section):
+    """The embedded training service. Ignored when ``service`` is ``hud``."""
+
+    device: str = "cpu"
+    """A torch device: ``cpu``, ``cuda``, ``cuda:1`` ..."""
+
+    threads: int = Field(default=1, ge=1)
+    """Threads that torch computes with on the CPU; leave a core to the daemon."""
+
+    parameters: Literal["auto", "full", "lora"] = "auto"
+    """What is trained: every parameter, or an adapter. ``auto``: every parameter up to five million,
+    an adapter above."""
+
+    lora: LoraSection = LoraSection()
+
+    max_batch: int = Field(default=64, ge=1)
+    """Sequences that are sampled together at most."""
+
+    max_queue: int = Field(default=4096, ge=1)
+    """Requests that may wait for a place; more are answered 503 with ``Retry-After``."""
+
+    tokens_per_microbatch: int = Field(default=8192, ge=1)
+    """Padded tokens in one forward and backward pass; bounds memory, does not change the gradient."""
+
+    warm_start_seed: int = Field(default=0, ge=0, lt=2**31)
+    """Seed of the supervised warm start of ``tiny``."""
+
+    cache_dir: Path | None = None
+    """Where prepared base models are kept. Left out: ``$XDG_CACHE_HOME/hud_orchestrator``."""

@@ -1,0 +1,69 @@
+"""The sections about the training calls."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from hud_orchestrator.config.section import Section
+
+
+class LearningRateSection(Section):
+    """The learning rate of every step: a linear warm-up, then a schedule from ``peak`` to ``final``."""
+
+    peak: float = Field(default=1e-4, gt=0)
+    """Learning rate after the warm-up."""
+
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the rate goes from ``peak`` to ``final`` between the warm-up and the last step."""
+
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps over which the rate rises linearly; step k of w uses ``peak * k / w``."""
+
+    final: float = Field(default=0.0, ge=0)
+    """Rate that ``linear`` and ``cosine`` approach at the last step; ``constant`` ignores it."""
+
+
+class AdamSection(Section):
+    """Settings of the AdamW optimizer."""
+
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    """Decay of the mean of gradients."""
+
+    beta2: float = Field(default=0.95, ge=0, lt=1)
+    """Decay of the mean of squared gradients."""
+
+    eps: float = Field(default=1e-8, gt=0)
+    """Added to the denominator."""
+
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled weight decay."""
+
+
+class TrainerSection(Section):
+    """What is asked of the training service in every step."""
+
+    loss: str = "importance_sampling"
+    """A loss built into the service: ``cross_entropy``, ``importance_sampling``, ``ppo``, ``cispo``
+    or ``dro`` on the local one."""
+
+    loss_config: dict[str, float] = Field(default_factory=dict)
+    """Numbers handed to the loss as they are, for example ``clip_low_threshold`` for ``ppo``. The
+    local service also takes ``advantage_std: 1`` to divide advantages by the group's deviation."""
+
+    learning_rate: LearningRateSection = LearningRateSection()
+
+    substeps: int = Field(default=1, ge=1)
+    """Slices of the batch whose gradients are computed one after the other and added."""
+
+    reward_scale: float = Field(default=1.0, gt=0)
+    """Every reward is multiplied by this before advantages are computed."""
+
+    adam: AdamSection = AdamSection()
+
+    max_grad_norm: float | None = Field(default=None, gt=0)
+    """Clip the gradient's 2-norm to this before the step. Local service only; left out: no clipping."""
+
+    call_timeout_s: float = Field(default=3600, gt=0)
+    """Seconds without an answer after which the outcome of a training call counts as unknown."""

@@ -1,0 +1,117 @@
+"""Author an environment in ten lines: an async generator yields a prompt, receives the answer, yields a grade.
+
+    env = Environment("arithmetic")
+
+    @env.template()
+    async def add(a: int, b: int):
+        answer = yield f"{a}+{b}="
+        yield 1.0 if answer == str(a + b) else 0.0
+
+Calling the decorated name, ``add(a=2, b=3)``, makes a task row. A yielded string or list of
+messages is a prompt; a number, a dict with ``score`` or an :class:`EvaluationResult` is the grade.
+A template may yield further prompts after the first: each is one more turn. The answer is ``None``
+when the agent was cut short before it gave one: a template that grades what was done so far breaks
+out of its turns and yields its grade.
+
+This module imports the standard library only: it is what an environment process starts with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+TemplateFunction = Callable[..., AsyncGenerator[Any, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubScore:
+    """One named part of a grade, ``value`` in [0, 1]."""
+
+    name: str
+    value: float
+    weight: float = 1.0
+    info: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationResult:
+    """A whole grade: the reward and everything a person may want to know about it."""
+
+    reward: float = 0.0
+    done: bool = True
+    content: str | None = None
+    info: dict[str, Any] = field(default_factory=dict)
+    isError: bool = False  # noqa: N815  (the contract's spelling)
+    subscores: list[SubScore] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRow:
+    """One task: a template of an environment, with its arguments."""
+
+    env: str
+    id: str
+    args: dict[str, Any] = field(default_factory=dict)
+    slug: str = ""
+    columns: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.slug:
+            object.__setattr__(self, "slug", default_slug(self.id, self.args))
+
+
+def default_slug(template: str, args: dict[str, Any]) -> str:
+    """The template's id, followed by eight hex digits of its arguments when it has any."""
+    if not args:
+        return template
+    text = json.dumps(args, sort_keys=True, default=str)
+    return f"{template}-{hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:8]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A registered template; calling it makes a task row."""
+
+    env: str
+    id: str
+    description: str
+    function: TemplateFunction
+
+    def __call__(self, **args: Any) -> TaskRow:
+        """Make the row for these arguments; a wrong or missing one is a ``TypeError`` here and now."""
+        inspect.signature(self.function).bind(**args)
+        return TaskRow(env=self.env, id=self.id, args=args)
+
+
+class Environment:
+    """A named collection of templates."""
+
+    def __init__(self, name: str, *, version: str = "0") -> None:
+        self.name = name
+        self.version = version
+        self.templates: dict[str, Template] = {}
+
+    def template(self, id: str | None = None, description: str = "") -> Callable[[TemplateFunction], Template]:  # noqa: A002
+        """Register an async generator function under *id*, by default its own name.
+
+        Raises:
+            TypeError: the function is not an async generator function.
+            ValueError: the id is taken.
+        """
+
+        def register(function: TemplateFunction) -> Template:
+            if not inspect.isasyncgenfunction(function):
+                raise TypeError(f"template {function!r} is not an async generator: use async def and yield")
+            name = id or function.__name__
+            if name in self.templates:
+                raise ValueError(f"environment {self.name!r} has a template {name!r} already")
+            described = description or inspect.getdoc(function) or ""
+            self.templates[name] = Template(self.name, name, described, function)
+            return self.templates[name]
+
+        return register

@@ -1,0 +1,122 @@
+"""Every exception raised on purpose, and what each asks of the caller.
+
+    OrchestratorError              one line for a person; ``exit_code`` for the shell
+    +-- ConfigError                the run file or command line is wrong: mend it
+    +-- StateError                 the run directory cannot be used
+    |   +-- StateInUse             another run holds it: wait, or choose another
+    |   +-- StateUnwritable        disk full, or no permission: mend it
+    +-- ServiceError               the training service, its catalog or its gateway
+    |   +-- ServiceUnreachable     provably nothing was sent: repeating is safe
+    |   +-- KeyRefused             401 or 403: another key is needed
+    |   +-- RequestRejected        refused as a whole, nothing changed: do not repeat
+    |   +-- ServiceBusy            503, 429, 5xx or no answer on a read: later may work
+    |   +-- OutcomeUnknown         sent, and no trustworthy answer: settle, never repeat
+    |   +-- HeadMoved              somebody else trains this slug: stop
+    +-- EnvironmentFailed          an environment broke its promise: an outcome, not a reward
+    +-- RunFailed                  training cannot go on: read the message
+    +-- Interrupted                a person or a manager asked for the end
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What ``hud-orchestrate`` tells the shell; the table in the README."""
+
+    DONE = 0
+    RUN_FAILED = 1
+    USAGE = 2
+    OUTCOME_UNKNOWN = 3
+    UNREACHABLE = 69
+    BUG = 70
+    STATE_UNWRITABLE = 74
+    STATE_IN_USE = 75
+    KEY_REFUSED = 77
+    INTERRUPTED = 130
+    ABORTED = 131
+
+
+class OrchestratorError(Exception):
+    """An error with one clear line for a person."""
+
+    exit_code = ExitCode.RUN_FAILED
+
+
+class ConfigError(OrchestratorError):
+    """The run file, the command line or what they name is wrong. One line per mistake."""
+
+    exit_code = ExitCode.USAGE
+
+
+class StateError(OrchestratorError):
+    """The run directory cannot be used."""
+
+
+class StateInUse(StateError):
+    """Another process holds the run directory."""
+
+    exit_code = ExitCode.STATE_IN_USE
+
+
+class StateUnwritable(StateError):
+    """The run directory cannot be written: disk full, or no permission."""
+
+    exit_code = ExitCode.STATE_UNWRITABLE
+
+
+class ServiceError(OrchestratorError):
+    """The training service, its catalog or its gateway."""
+
+    exit_code = ExitCode.UNREACHABLE
+
+
+class ServiceUnreachable(ServiceError):
+    """No connection was made, so provably nothing was sent."""
+
+
+class KeyRefused(ServiceError):
+    """The service refused the API key."""
+
+    exit_code = ExitCode.KEY_REFUSED
+
+
+class RequestRejected(ServiceError):
+    """The service refused the request as a whole and changed nothing."""
+
+    exit_code = ExitCode.RUN_FAILED
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ServiceBusy(ServiceError):
+    """A read got no usable answer for now."""
+
+
+class OutcomeUnknown(ServiceError):
+    """A training call was sent and no trustworthy answer came back."""
+
+    exit_code = ExitCode.OUTCOME_UNKNOWN
+
+
+class HeadMoved(ServiceError):
+    """The head is not where this run left it: somebody else trains the slug."""
+
+    exit_code = ExitCode.RUN_FAILED
+
+
+class EnvironmentFailed(OrchestratorError):
+    """An environment failed to start, answer or grade."""
+
+
+class RunFailed(OrchestratorError):
+    """Training cannot go on."""
+
+
+class Interrupted(OrchestratorError):
+    """A signal ended the run."""
+
+    exit_code = ExitCode.INTERRUPTED

@@ -1,0 +1,181 @@
+"""Request and reply models of the training contract, shared by ``clients`` and ``local``.
+
+Requests forbid unknown keys, as the real service does; replies that the SDK reads strictly
+(``ForwardBackwardResult``, ``OptimStepResult``) have exactly these keys and finite numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+
+class Request(BaseModel):
+    """A body we send or accept."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Reply(BaseModel):
+    """A body we answer or read. Unknown keys are ignored when reading."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class TrajectorySample(Request):
+    """One model turn: what the policy was conditioned on and what it sampled."""
+
+    prompt_token_ids: list[int] | None = None
+    """The turn's whole prompt. Shape [P]."""
+    prompt_chunks: list[dict[str, Any]] | None = None
+    """Serialized chunks; authoritative when present."""
+    output_token_ids: list[int]
+    """The sampled tokens. Shape [T]."""
+    output_logprobs: list[float] = Field(default_factory=list)
+    """Log-probability of each sampled token under the sampling policy, in nats. Shape [T]."""
+
+
+class TrajectoryPayload(Request):
+    """One attempt: its turns in order and the reward for all of them."""
+
+    samples: list[TrajectorySample] = Field(min_length=1)
+    reward: float
+    trace_id: str | None = None
+
+
+class ForwardBackwardRequest(Request):
+    """Accumulate one batch's gradient with a loss built into the service."""
+
+    inputs: list[TrajectoryPayload | str] = Field(min_length=1)
+    """Trajectories inline or by trace id; groups are contiguous slices of ``group_size``."""
+    loss_fn: str = "importance_sampling"
+    loss_fn_config: dict[str, float] | None = None
+    group_size: int | None = Field(default=None, ge=1)
+    """Members per group; ``None`` makes the whole batch one group."""
+    reward_scale: float = 1.0
+    """Every reward is multiplied by this before advantages are computed."""
+    num_substeps: int = Field(default=1, ge=1)
+    """Slices of the batch that are run one after the other; the gradients add up."""
+
+
+class ForwardBackwardResult(Reply):
+    """What a ``forward-backward`` or ``backward`` added to the accumulated gradient."""
+
+    metrics: dict[str, FiniteFloat]
+    num_datums: int
+
+
+class OptimStepRequest(Request):
+    """One AdamW step on what has accumulated; the new weights become the head."""
+
+    learning_rate: float = Field(gt=0)
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float | None = Field(default=None, gt=0)
+    """Clip the gradient's 2-norm to this. Only the embedded service knows this key; left out
+    when ``None``, because the managed service refuses keys it does not know."""
+
+
+class OptimStepResult(Reply):
+    """The checkpoint that a step made and promoted."""
+
+    step: int
+    checkpoint_id: str
+    sampler_path: str
+    state_path: str
+    model: str
+    """The gateway slug that now serves the new weights."""
+
+
+class LossList(Reply):
+    """The built-in losses of a service."""
+
+    losses: list[str]
+
+
+class Provider(Reply):
+    """Who serves a model."""
+
+    name: str | None = None
+
+
+class Model(Reply):
+    """One entry of the catalog."""
+
+    id: str
+    name: str | None = None
+    model_name: str
+    """The slug: the gateway's ``model`` string."""
+    sdk_agent_type: str | None = None
+    is_trainable: bool = False
+    provider: Provider = Provider()
+
+
+class ModelPage(Reply):
+    """One page of the catalog."""
+
+    items: list[Model]
+    total: int
+
+
+class ForkRequest(Request):
+    """Make a trainable model from another model's active checkpoint."""
+
+    source_model_id: str
+    name: str
+
+
+class Checkpoint(Reply):
+    """One node of a model's checkpoint tree."""
+
+    id: str
+    name: str | None = None
+    checkpoint_name: str | None = None
+    prev_model_checkpoint_id: str | None = None
+    created_at: str | None = None
+    num_traces: int | None = None
+    num_datums: int | None = None
+    num_tokens: int | None = None
+    mean_reward: float | None = None
+    learning_rate: float | None = None
+    loss_fn: str | None = None
+    is_active: bool = False
+    metrics: dict[str, float] = Field(default_factory=dict)
+
+
+class SetHeadRequest(Request):
+    """Make a checkpoint the head."""
+
+    checkpoint_id: str
+
+
+class JobEnter(Reply):
+    """A job begins."""
+
+    name: str
+    group: int = 1
+    taskset_id: str | None = None
+
+
+class TraceEnter(Reply):
+    """A rollout begins."""
+
+    job_id: str | None = None
+    group_id: str | None = None
+    task_slug: str | None = None
+    model: str | None = None
+    parent_trace_id: str | None = None
+
+
+class TraceExit(Reply):
+    """A rollout ended."""
+
+    status: str
+    reward: float | None = None
+    error: str | None = None
+    evaluation_result: dict[str, Any] | None = None
+    stop_reason: str | None = None
+    metadata: dict[str, Any] | None = None
