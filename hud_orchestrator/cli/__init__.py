@@ -1,0 +1,44 @@
+"""``hud-orchestrate``: one file per command; each imports what it needs when it is called."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hud_orchestrator import __version__
+from hud_orchestrator.cli.exits import exit_code
+from hud_orchestrator.cli.init import init
+from hud_orchestrator.cli.schema import schema
+from hud_orchestrator.cli.validate import validate
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="hud-orchestrate",
+    help="Train an agent by on-policy reinforcement learning behind one gateway slug.",
+    no_args_is_help=True,
+    # A traceback is for a bug, and exits.py prints it then; an error is one line.
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command("init")(init)
+app.command("validate")(validate)
+app.command("schema")(schema)
+
+
+@app.callback()
+def root(
+    *,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
+) -> None:
+    """Train an agent by on-policy reinforcement learning behind one gateway slug."""
+    if version:
+        print(f"hud-orchestrate {__version__}")
+        raise typer.Exit
+
+
+def main() -> int:
+    """Run the command line; the console script exits with what this returns."""
+    return exit_code(app)

@@ -48,8 +48,11 @@ class ModelSection(Section):
 
 
 class TasksetSection(Section):
-    """What is attempted. A taskset is a ``.json``, ``.jsonl`` or ``.py`` file, relative to the run
-    file; ``file.py:name`` picks one module-level list of tasks."""
+    """What is attempted.
+
+    A taskset is a ``.json``, ``.jsonl`` or ``.py`` file, relative to the run file; ``file.py:name``
+    picks one module-level list of tasks.
+    """
 
     train: str
     """The tasks that are trained on."""

@@ -8,6 +8,4 @@ from pydantic import BaseModel, ConfigDict
 class Section(BaseModel):
     """A closed, frozen part of the run file; attribute docstrings become the JSON Schema."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)

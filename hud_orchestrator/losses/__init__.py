@@ -1,0 +1,1 @@
+"""Policy-gradient losses as pure torch functions, one idea per file; ``registry`` lists them."""

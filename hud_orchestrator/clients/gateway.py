@@ -1,0 +1,81 @@
+"""Sampling: chat completions that return the tokens they sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from hud_orchestrator.clients.retry import SAMPLING
+from hud_orchestrator.clients.transport import Transport
+
+
+class ChatRequest(BaseModel):
+    """One turn to sample, in OpenAI's words."""
+
+    model: str
+    messages: Sequence[dict[str, Any]]
+    stream: bool = False
+    logprobs: bool = True
+    return_token_ids: bool = True
+    max_tokens: int
+    temperature: float
+    top_p: float
+    stop: Sequence[str] | None = None
+    seed: int | None = None
+
+
+class TokenLogprob(BaseModel):
+    """One sampled token."""
+
+    logprob: float
+
+
+class Logprobs(BaseModel):
+    """Log-probabilities of the sampled tokens, in nats."""
+
+    content: list[TokenLogprob] | None = None
+
+
+class Message(BaseModel):
+    """What the model said."""
+
+    content: str | None = None
+
+
+class Choice(BaseModel):
+    """One completion, with the token ids that HUD's gateway adds."""
+
+    message: Message
+    finish_reason: str | None = None
+    logprobs: Logprobs | None = None
+    prompt_token_ids: list[int] | None = None
+    token_ids: list[int] | None = None
+
+
+class Completion(BaseModel):
+    """The gateway's answer."""
+
+    choices: list[Choice] = Field(min_length=1)
+    system_fingerprint: str | None = None
+    """The checkpoint that served it, where the gateway says so."""
+
+
+class Gateway:
+    """Samples one model."""
+
+    def __init__(self, transport: Transport, *, model: str) -> None:
+        self.model = model
+        self._transport = transport
+
+    async def chat(self, request: ChatRequest, *, trace_id: str) -> Completion:
+        """Sample one turn. May be repeated: sampling changes nothing but the next random number."""
+        return await self._transport.read(
+            "POST",
+            "/chat/completions",
+            reply=Completion,
+            retry=SAMPLING,
+            body=request.model_dump(exclude_none=True),
+            headers={"Trace-Id": trace_id},
+        )

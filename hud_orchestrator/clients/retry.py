@@ -1,0 +1,36 @@
+"""Retry policies of reads, as values. Training calls have none and take none."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """How often a read is tried, and how long it waits in between."""
+
+    attempts: int
+    """Tries in all, at least 1."""
+    first_wait_s: float
+    """Wait after the first failure; doubled after each further one."""
+    longest_wait_s: float
+    """No wait is longer, whatever the service asks for."""
+
+    def wait_s(self, failures: int, *, asked_s: float | None) -> float:
+        """Seconds to wait after *failures* failures: what the service asked for, else backoff with jitter."""
+        if asked_s is not None:
+            return min(asked_s, self.longest_wait_s)
+        backoff = min(self.first_wait_s * 2 ** (failures - 1), self.longest_wait_s)
+        # Jitter spreads clients that failed together; it decides nothing that a seed must repeat.
+        return backoff * random.uniform(0.75, 1.0)  # noqa: S311
+
+
+AT_START = Retry(attempts=3, first_wait_s=0.5, longest_wait_s=2)
+"""While nothing depends on the run yet, a wrong address should be said quickly."""
+
+READ = Retry(attempts=6, first_wait_s=1, longest_wait_s=30)
+"""About half a minute: long enough for a deployment, short enough for a person."""
+
+SAMPLING = Retry(attempts=8, first_wait_s=0.25, longest_wait_s=30)
+"""A rollout's own deadline ends it earlier."""

@@ -1,0 +1,193 @@
+"""The one way to a service: ``read`` retries, ``submit`` cannot.
+
+``submit`` takes a :data:`~hud_orchestrator.records.CallId`, which only the ledger hands out after
+its row is on disk, and has no parameter for a retry. Which answer proves what is one table:
+
+    no connection, no room in the pool      nothing was sent            ServiceUnreachable
+    401, 403                                 refused                     KeyRefused
+    400 402 404 405 409 410 411 413 415 422  refused, nothing changed    RequestRejected
+    429 before any work                      refused, nothing changed    RequestRejected
+    anything else, and no answer             sent                        OutcomeUnknown
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import anyio
+import httpx
+from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
+
+from hud_orchestrator.clients.retry import Retry
+from hud_orchestrator.errors import KeyRefused, OutcomeUnknown, RequestRejected, ServiceBusy, ServiceUnreachable
+from hud_orchestrator.logs import get_logger
+from hud_orchestrator.records import CallId
+
+T = TypeVar("T")
+
+REFUSALS = frozenset({400, 402, 404, 405, 409, 410, 411, 413, 415, 422, 429})
+UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+RETRIED = frozenset({408, 429, 500, 502, 503, 504})
+
+CONNECT_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 600.0
+"""Sampling a long answer on a slow machine takes minutes; a rollout's deadline bounds it anyway."""
+
+log = get_logger()
+
+
+class Transport:
+    """HTTP to one base URL with one key. Use as an async context manager."""
+
+    def __init__(self, base_url: str, api_key: SecretStr, *, connections: int = 20) -> None:
+        self.base_url = base_url.rstrip("/")
+        headers = {"Authorization": f"Bearer {api_key.get_secret_value()}"}
+        # A proxy from the environment is for the outside; it must not see loopback.
+        trust_env = not _is_loopback(self.base_url)
+        self._reading = httpx.AsyncClient(
+            base_url=self.base_url,
+            headers=headers,
+            trust_env=trust_env,
+            timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, pool=None),
+            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=30),
+        )
+        # A fresh connection per submission: a kept one may be closed by the other side just as the
+        # bytes leave, and then nobody knows whether they arrived.
+        self._submitting = httpx.AsyncClient(
+            base_url=self.base_url,
+            headers=headers,
+            trust_env=trust_env,
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with anyio.move_on_after(5, shield=True):
+            await self._reading.aclose()
+            await self._submitting.aclose()
+
+    async def read(
+        self,
+        method: str,
+        path: str,
+        *,
+        reply: type[T],
+        retry: Retry,
+        body: object = None,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> T:
+        """Send a request that may be repeated, and return its validated answer.
+
+        Raises:
+            ServiceUnreachable, ServiceBusy: no usable answer in ``retry.attempts`` tries.
+            KeyRefused, RequestRejected: the service said no.
+        """
+        failures = 0
+        while True:
+            failure: ServiceUnreachable | ServiceBusy
+            asked_s: float | None = None
+            try:
+                response = await self._reading.request(method, path, json=body, params=params, headers=headers)
+            except httpx.TransportError as error:
+                failure = self._no_answer(method, path, error)
+            else:
+                if response.status_code not in RETRIED:
+                    return self._answer(method, path, response, reply)
+                asked_s = _retry_after(response)
+                failure = ServiceBusy(self._said(method, path, response))
+            failures += 1
+            if failures >= retry.attempts:
+                raise failure
+            log.debug("request.retried", request=f"{method} {path}", failures=failures, reason=str(failure))
+            await anyio.sleep(retry.wait_s(failures, asked_s=asked_s))
+
+    async def submit(self, path: str, body: BaseModel, *, reply: type[T], call: CallId, timeout_s: float) -> T:
+        """Send a training call once.
+
+        Raises:
+            ServiceUnreachable: nothing was sent.
+            KeyRefused, RequestRejected: refused, nothing changed.
+            OutcomeUnknown: sent, and no trustworthy answer.
+        """
+        request = f"POST {self.base_url}{path}"
+        try:
+            response = await self._submitting.post(
+                path,
+                content=body.model_dump_json(exclude_none=True),
+                headers={"Content-Type": "application/json", "Idempotency-Key": call},
+                timeout=httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
+            )
+        except UNSENT as error:
+            raise ServiceUnreachable(f"{request}: nothing was sent: {_reason(error)}") from error
+        except httpx.TransportError as error:
+            raise OutcomeUnknown(f"{request}: sent, no answer ({_reason(error)})") from error
+        if response.status_code in REFUSALS or response.status_code in (401, 403) or response.is_success:
+            try:
+                return self._answer("POST", path, response, reply)
+            except ServiceBusy as error:
+                raise OutcomeUnknown(f"{request}: sent, and the answer is not readable: {error}") from error
+        raise OutcomeUnknown(f"{request}: sent, answered {response.status_code}: {_detail(response)}")
+
+    def _answer(self, method: str, path: str, response: httpx.Response, reply: type[T]) -> T:
+        if response.status_code in (401, 403):
+            raise KeyRefused(f"{self._said(method, path, response)}; set HUD_API_KEY to a key that this service knows")
+        if not response.is_success:
+            raise RequestRejected(self._said(method, path, response), status=response.status_code)
+        try:
+            return TypeAdapter(reply).validate_json(response.content)
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            place = ".".join(str(part) for part in first["loc"]) or "body"
+            raise ServiceBusy(f"{method} {self.base_url}{path}: not the expected reply: {place}: {first['msg']}") from error
+
+    def _no_answer(self, method: str, path: str, error: httpx.TransportError) -> ServiceUnreachable | ServiceBusy:
+        where = f"{method} {self.base_url}{path}"
+        if isinstance(error, UNSENT):
+            return ServiceUnreachable(f"{where}: cannot connect ({_reason(error)}); is the service running there?")
+        return ServiceBusy(f"{where}: no answer ({_reason(error)})")
+
+    def _said(self, method: str, path: str, response: httpx.Response) -> str:
+        return f"{method} {self.base_url}{path}: {response.status_code}: {_detail(response)}"
+
+
+def _detail(response: httpx.Response) -> str:
+    """What an error body says, in HUD's shape, in OpenAI's, or in its own words."""
+    try:
+        body = response.json()
+    except ValueError:
+        return response.text.strip()[:200] or response.reason_phrase
+    if isinstance(body, dict):
+        error = body.get("error")
+        said = body.get("detail") or (error.get("message") if isinstance(error, dict) else error)
+        if said:
+            return str(said)
+    return str(body)[:200]
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    try:
+        asked = float(response.headers["Retry-After"])
+    except (KeyError, ValueError):
+        return None
+    return asked if math.isfinite(asked) and asked >= 0 else None
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _is_loopback(url: str) -> bool:
+    host = httpx.URL(url).host
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,132 @@
+"""Combinations of values with which a run cannot work, or cannot learn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hud_orchestrator.config.findings import Check, Finding, Resolve
+from hud_orchestrator.config.run import RunFile
+from hud_orchestrator.config.service_losses import COMMON_KEYS, LOSS_KEYS, is_group_relative
+from hud_orchestrator.config.spelling import suggestion
+
+
+def _clock(run: RunFile, _: Resolve) -> Iterator[Finding]:
+    reserve, deadline = run.rollout.grading_reserve_s, run.rollout.deadline_s
+    if reserve >= deadline:
+        yield Finding(
+            ("rollout.grading_reserve_s", "rollout.deadline_s"),
+            f"{reserve:g} s must be less than rollout.deadline_s ({deadline:g} s), "
+            f"or the agent has no time to act",
+        )
+
+
+def _groups(run: RunFile, _: Resolve) -> Iterator[Finding]:
+    size, loss = run.rollout.group_size, run.trainer.loss
+    if run.rollout.concurrency < size:
+        yield Finding(
+            ("rollout.concurrency", "rollout.group_size"),
+            f"{run.rollout.concurrency} is less than rollout.group_size ({size}), so a group is never "
+            f"in flight together; allowed: {size} or more",
+        )
+    if size == 1 and is_group_relative(loss):
+        yield Finding(
+            ("rollout.group_size", "trainer.loss"),
+            f'a group of 1 has nothing to be compared with, so "{loss}" never has a gradient; allowed: 2 '
+            f"or more, or trainer.loss: cross_entropy",
+        )
+    if size == 1 and not is_group_relative(loss) and run.pipeline.drop_no_spread:
+        yield Finding(
+            ("pipeline.drop_no_spread", "rollout.group_size", "trainer.loss"),
+            "true drops every group of 1, so nothing would ever train; set it to false",
+        )
+    if run.agent.temperature == 0 and is_group_relative(loss) and size > 1:
+        yield Finding(
+            ("agent.temperature", "trainer.loss"),
+            f'0 makes all {size} attempts of a group the same, so "{loss}" never has a gradient; allowed: '
+            f"above 0; 1 samples the policy itself",
+        )
+
+
+def _determinism(run: RunFile, _: Resolve) -> Iterator[Finding]:
+    if not run.run.deterministic:
+        return
+    if run.pipeline.staleness:
+        yield Finding(
+            ("pipeline.staleness", "run.deterministic"),
+            f"{run.pipeline.staleness} lets the clock decide which policy samples a group; "
+            f"run.deterministic needs 0",
+        )
+    if run.service == "hud":
+        yield Finding(
+            ("run.deterministic", "service"),
+            "true needs service: local; HUD's service samples many requests at once; set it to false",
+        )
+
+
+def _learning_rate(run: RunFile, _: Resolve) -> Iterator[Finding]:
+    rate = run.trainer.learning_rate
+    if rate.final > rate.peak:
+        yield Finding(
+            ("trainer.learning_rate.final", "trainer.learning_rate.peak"),
+            f"{rate.final:g} is above trainer.learning_rate.peak ({rate.peak:g}), the largest rate of a run",
+        )
+    if rate.warmup_steps >= run.run.steps:
+        yield Finding(
+            ("trainer.learning_rate.warmup_steps", "run.steps"),
+            f"{rate.warmup_steps} must be less than run.steps ({run.run.steps}), or the rate never "
+            f"arrives at its peak",
+        )
+
+
+def _service(run: RunFile, _: Resolve) -> Iterator[Finding]:
+    if run.service == "local" and run.model.base is None:
+        yield Finding(
+            ("model.base", "service"),
+            "missing; the local service needs something to start from: tiny, smollm2-135m or a directory",
+        )
+    if run.service == "hud" and run.trainer.max_grad_norm is not None:
+        yield Finding(
+            ("trainer.max_grad_norm", "service"),
+            f"{run.trainer.max_grad_norm:g} works with service: local only; HUD's optim-step has no such "
+            f"field; remove it",
+        )
+
+
+def _loss(run: RunFile, _: Resolve) -> Iterator[Finding]:
+    name = run.trainer.loss
+    if run.service == "hud":
+        return
+    if name not in LOSS_KEYS:
+        text = f'"{name}" is not a loss of the local service; allowed: {", ".join(LOSS_KEYS)}'
+        yield Finding(("trainer.loss", "service"), text + suggestion(name, LOSS_KEYS))
+        return
+    keys = sorted(LOSS_KEYS[name] | COMMON_KEYS)
+    for key in run.trainer.loss_config:
+        if key not in keys:
+            text = f'"{name}" takes no such number; allowed: {", ".join(keys)}{suggestion(key, keys)}'
+            yield Finding((f"trainer.loss_config.{key}", "trainer.loss", "service"), text)
+
+
+def _loss_numbers(run: RunFile, _: Resolve) -> Iterator[Finding]:
+    if run.service == "hud":
+        return
+    config = run.trainer.loss_config
+    if config.get("beta", 1) <= 0:
+        yield Finding(
+            ("trainer.loss_config.beta", "service"), f"{config['beta']:g} is out of range; allowed: above 0"
+        )
+    low, high = config.get("clip_low_threshold"), config.get("clip_high_threshold")
+    if low is not None and high is not None and low >= high:
+        yield Finding(
+            (
+                "trainer.loss_config.clip_low_threshold",
+                "trainer.loss_config.clip_high_threshold",
+                "service",
+            ),
+            f"{low:g} must be less than clip_high_threshold ({high:g}); both bound the "
+            f"ratio itself, as in 0.8 and 1.2",
+        )
+
+
+CHECKS: tuple[Check, ...] = (_clock, _groups, _determinism, _learning_rate, _service, _loss, _loss_numbers)
+"""Checks that need nothing but the run file."""

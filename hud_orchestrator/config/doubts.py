@@ -1,0 +1,73 @@
+"""Combinations of values that work, and probably not as meant: warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from hud_orchestrator.config.findings import Finding
+from hud_orchestrator.config.run import RunFile
+from hud_orchestrator.config.service_losses import is_group_relative
+
+Given = Collection[str]
+
+
+def doubts(run: RunFile, given: Given) -> Iterator[Finding]:
+    """Every warning about *run*; *given* are the dotted keys that somebody wrote."""
+    yield from _sampling(run)
+    yield from _loss(run)
+    yield from _clipping(run)
+    yield from _ignored(run, given)
+
+
+def _sampling(run: RunFile) -> Iterator[Finding]:
+    for key, value in (("agent.temperature", run.agent.temperature), ("agent.top_p", run.agent.top_p)):
+        if value not in (0, 1):
+            yield Finding(
+                (key,),
+                f"{value:g} samples another distribution than the policy that is trained; losses assume 1",
+            )
+
+
+def _loss(run: RunFile) -> Iterator[Finding]:
+    loss, staleness = run.trainer.loss, run.pipeline.staleness
+    if loss == "importance_sampling" and staleness >= 1:
+        yield Finding(
+            ("pipeline.staleness", "trainer.loss"),
+            f"{staleness} with the unclipped importance_sampling loss can diverge a few steps off the "
+            f"policy; trainer.loss: cispo or ppo clips",
+        )
+    if not is_group_relative(loss) and run.pipeline.drop_no_spread and run.rollout.group_size > 1:
+        yield Finding(
+            ("pipeline.drop_no_spread", "trainer.loss"),
+            f"true drops groups of equal rewards, though {loss} does not look at rewards",
+        )
+
+
+def _clipping(run: RunFile) -> Iterator[Finding]:
+    config = run.trainer.loss_config
+    low, high = config.get("clip_low_threshold", 0), config.get("clip_high_threshold", 1)
+    meant = "it bounds the ratio itself, not its distance from 1"
+    if low > 1:
+        yield Finding(("trainer.loss_config.clip_low_threshold",), f"{low:g} is above 1; {meant}, as in 0.8")
+    if high < 1:
+        yield Finding(
+            ("trainer.loss_config.clip_high_threshold",), f"{high:g} is below 1; {meant}, as in 1.2"
+        )
+
+
+def _ignored(run: RunFile, given: Given) -> Iterator[Finding]:
+    """Keys that somebody wrote and that have no effect."""
+    if run.service == "hud":
+        yield from _unused("local.", given, "ignored with service: hud")
+    if run.taskset.heldout is None:
+        yield from _unused("evaluation.", given, "ignored: without taskset.heldout nothing is evaluated")
+    if run.trainer.learning_rate.schedule == "constant" and run.trainer.learning_rate.final:
+        yield Finding(("trainer.learning_rate.final",), "ignored with schedule: constant")
+    if run.rollout.partial.policy != "scale" and "rollout.partial.factor" in given:
+        yield Finding(("rollout.partial.factor",), f"ignored with policy: {run.rollout.partial.policy}")
+
+
+def _unused(section: str, given: Given, text: str) -> Iterator[Finding]:
+    first = next((key for key in given if key.startswith(section)), None)
+    if first:
+        yield Finding((first,), text)

@@ -1,0 +1,102 @@
+"""Whether the files and directories that a run file names are there."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from hud_orchestrator.config.findings import Check, Finding, Resolve
+from hud_orchestrator.config.local import BUNDLED_CONTEXT
+from hud_orchestrator.config.run import RunFile
+from hud_orchestrator.config.spelling import suggestion
+
+TASKSET_SUFFIXES = (".json", ".jsonl", ".py")
+
+
+def split_taskset(text: str) -> tuple[str, str | None]:
+    """``tasks.py:hard`` as its file and its list; only a ``.py`` has lists to choose from."""
+    named = re.fullmatch(r"(.+\.py):(.*)", text)
+    return (named[1], named[2]) if named else (text, None)
+
+
+def _tasksets(run: RunFile, resolve: Resolve) -> Iterator[Finding]:
+    for key, text in (("taskset.train", run.taskset.train), ("taskset.heldout", run.taskset.heldout)):
+        if text is None:
+            continue
+        file, name = split_taskset(text)
+        if not file.endswith(TASKSET_SUFFIXES):
+            yield Finding(
+                (key,), f'"{text}" is not a taskset; allowed: a .json, .jsonl or .py file, or file.py:name'
+            )
+        elif name is not None and not name.isidentifier():
+            yield Finding((key,), f'"{name}" after the colon is not the name of a list in {file}')
+        else:
+            yield from _file(key, file, resolve)
+
+
+def _source(run: RunFile, resolve: Resolve) -> Iterator[Finding]:
+    source, train = run.runtime.source, split_taskset(run.taskset.train)[0]
+    if source is None:
+        if train.endswith((".json", ".jsonl")):
+            text = f"missing; {train} holds tasks only, so name the .py file that defines their environments"
+            yield Finding(("runtime.source", "taskset.train"), text)
+    elif not source.endswith(".py"):
+        yield Finding(("runtime.source",), f'"{source}" is not a .py file that defines environments')
+    else:
+        yield from _file("runtime.source", source, resolve)
+
+
+def _file(key: str, file: str, resolve: Resolve) -> Iterator[Finding]:
+    path = resolve(file)
+    if path.is_dir():
+        yield Finding((key,), f'"{file}" is a directory, not a file')
+    elif not path.exists():
+        yield Finding((key,), f'there is no file {path}; "{file}" is relative to the run file')
+
+
+def _base(run: RunFile, resolve: Resolve) -> Iterator[Finding]:
+    base, most = run.model.base, run.agent.max_tokens
+    if run.service == "hud" or base is None:
+        return
+    context = BUNDLED_CONTEXT.get(base)
+    if context is None:
+        try:
+            context = _context_of(resolve(base) / "config.json")
+        except (OSError, ValueError) as error:
+            yield Finding(("model.base", "service"), _no_base(base, resolve(base), error))
+            return
+    if context is not None and most >= context:
+        yield Finding(
+            ("agent.max_tokens", "model.base", "service"),
+            f"{most} leaves no room for a prompt: {base} has a context of {context} tokens; allowed: 1 to "
+            f"{context - 1}, less what prompts need",
+        )
+
+
+def _no_base(base: str, directory: Path, error: Exception) -> str:
+    if directory.is_dir():
+        return (
+            f'"{base}" is no model directory: config.json is not usable ({error}); transformers must load it'
+        )
+    bundled, advice = ", ".join(BUNDLED_CONTEXT), suggestion(base, BUNDLED_CONTEXT)
+    return f'"{base}" is neither bundled ({bundled}) nor a directory, there is no {directory}{advice}'
+
+
+def _context_of(config: Path) -> int | None:
+    """Read the context length that a transformers ``config.json`` states; some models state none.
+
+    Raises:
+        OSError: there is no such file.
+        ValueError: it is not a JSON object.
+    """
+    stated = json.loads(config.read_bytes())
+    if not isinstance(stated, dict):
+        raise ValueError("not a JSON object")  # noqa: TRY004  (about a file's content, not an argument)
+    lengths = (stated.get(key) for key in ("max_position_embeddings", "n_positions"))
+    return next((length for length in lengths if isinstance(length, int)), None)
+
+
+FILE_CHECKS: tuple[Check, ...] = (_tasksets, _source, _base)
+"""Checks that look at the disk."""

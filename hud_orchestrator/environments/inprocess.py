@@ -1,0 +1,62 @@
+"""Episodes inside the daemon: for pure functions, which neither block nor hang."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+
+from hud_orchestrator.environments.protocol import Messages, as_messages
+from hud_orchestrator.environments.runner import Runner
+from hud_orchestrator.environments.source import environments
+from hud_orchestrator.errors import EnvironmentFailed
+from hud_orchestrator.records import Task
+
+T = TypeVar("T")
+
+
+class InProcessEpisode:
+    """One episode driven directly."""
+
+    def __init__(self, runner: Runner, start: Mapping[str, Any]) -> None:
+        self._runner = runner
+        self.prompt: Messages = as_messages(start["prompt"])
+
+    async def turn(self, answer: str) -> Messages | None:
+        """Hand over an answer; further messages, or ``None`` when the grade is there."""
+        frame = await _user_code(self._runner.turn(answer))
+        return None if "score" in frame else as_messages(frame["prompt"])
+
+    async def grade(self, answer: str | None) -> Mapping[str, Any]:
+        """The grade frame."""
+        return await _user_code(self._runner.grade(answer))
+
+
+class InProcess:
+    """Runs every episode on the daemon's own loop."""
+
+    def __init__(self, source: Path, *, teardown_s: float) -> None:
+        self._environments = environments(source)
+        self._teardown_s = teardown_s
+
+    @asynccontextmanager
+    async def episode(self, task: Task) -> AsyncGenerator[InProcessEpisode, None]:
+        """Begin *task*; leaving runs the template's cleanup."""
+        if task.env not in self._environments:
+            raise EnvironmentFailed(f"there is no environment {task.env!r}; the source has {sorted(self._environments)}")
+        runner = Runner(self._environments[task.env])
+        try:
+            yield InProcessEpisode(runner, await _user_code(runner.start(task.id, dict(task.args))))
+        finally:
+            with anyio.move_on_after(self._teardown_s, shield=True):
+                await runner.close()
+
+
+async def _user_code(work: Awaitable[T]) -> T:
+    try:
+        return await work
+    except Exception as error:
+        raise EnvironmentFailed(f"{type(error).__name__}: {error}") from error

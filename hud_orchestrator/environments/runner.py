@@ -1,0 +1,83 @@
+"""Drive one template's generator through an episode. Standard library only."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from hud_orchestrator.environments.frames import NotAFrame, grade_frame, is_grade, prompt_frame
+from hud_orchestrator.environments.template import Environment
+
+
+class TaskMistake(Exception):
+    """The task names an unknown template, or arguments that it does not take."""
+
+
+class Runner:
+    """One episode: ``start`` gives a prompt, ``turn`` a prompt or the grade, ``grade`` the grade."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._generator: AsyncGenerator[Any, Any] | None = None
+        self._grade: dict[str, Any] | None = None
+
+    async def start(self, template: str, args: dict[str, Any]) -> dict[str, Any]:
+        """Run the template to its first prompt.
+
+        Raises:
+            TaskMistake: there is no such template, or it does not take these arguments.
+            NotAFrame: it yielded no prompt.
+        """
+        await self.close()
+        known = self._environment.templates
+        if template not in known:
+            raise TaskMistake(f"environment {self._environment.name!r} has no template {template!r}; it has {sorted(known)}")
+        function = known[template].function
+        try:
+            inspect.signature(function).bind(**args)
+        except TypeError as error:
+            raise TaskMistake(f"template {template!r}: {error}") from None
+        self._generator = function(**args)
+        try:
+            return prompt_frame(await anext(self._generator))
+        except StopAsyncIteration:
+            raise NotAFrame(f"template {template!r} ended without a prompt") from None
+
+    async def turn(self, answer: Any) -> dict[str, Any]:
+        """Hand over an answer; the next prompt's frame, or the grade's, which has a ``score``."""
+        generator = self._running()
+        try:
+            value = await generator.asend(answer)
+        except StopAsyncIteration:
+            value = 0.0
+        if not is_grade(value):
+            return prompt_frame(value)
+        self._grade = grade_frame(value)
+        return self._grade
+
+    async def grade(self, answer: Any) -> dict[str, Any]:
+        """The grade for *answer*, the agent's last word.
+
+        A template that asks for more turns gets ``None`` until it grades, at most once per prompt it
+        still has to give.
+
+        Raises:
+            NotAFrame: what it yielded is no grade.
+        """
+        frame = self._grade or await self.turn(answer)
+        while "score" not in frame:
+            frame = await self.turn(None)
+        await self.close()
+        return frame
+
+    async def close(self) -> None:
+        """End the episode; running ``finally`` blocks of the template."""
+        generator, self._generator, self._grade = self._generator, None, None
+        if generator is not None:
+            await generator.aclose()
+
+    def _running(self) -> AsyncGenerator[Any, Any]:
+        if self._generator is None:
+            raise TaskMistake("no task in progress")
+        return self._generator

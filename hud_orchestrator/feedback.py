@@ -1,0 +1,117 @@
+"""The return paths: the promoted policy, the admission permits, and the wish to stop.
+
+Records travel one way through the stages. What comes back is a version in a cell with one writer,
+a count of permits, and a flag that only ever rises.
+
+Permits bound the work in flight: with a staleness bound of S and G groups per step there are
+``G * (S + 1)`` of them, so that while one batch trains at most S more are being sampled. They do not
+bound age on their own (a slow group may be overtaken for ever); the sweep at the batch cut does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import anyio
+
+from hud_orchestrator.records import Policy
+
+
+class PolicyCell:
+    """The policy that the gateway serves, and every one that it served in this run."""
+
+    def __init__(self, policy: Policy, *, history: Mapping[str, int] | None = None) -> None:
+        self._policy = policy
+        self._versions = dict(history or {})
+        self._settled = policy.version
+        self._changed = anyio.Event()
+        if policy.checkpoint is not None:
+            self._versions[policy.checkpoint] = policy.version
+
+    @property
+    def current(self) -> Policy:
+        """The newest confirmed policy."""
+        return self._policy
+
+    def publish(self, policy: Policy) -> None:
+        """Make *policy* the current one; versions only grow.
+
+        Raises:
+            ValueError: the version is not newer than the current one.
+        """
+        if policy.version <= self._policy.version:
+            raise ValueError(f"policy versions only grow: have {self._policy.version}, got {policy.version}")
+        self._policy = policy
+        if policy.checkpoint is not None:
+            self._versions[policy.checkpoint] = policy.version
+
+    def version_of(self, checkpoint: str | None, *, asked_at: int) -> int:
+        """The version that served a completion: by the checkpoint that the gateway named, else *asked_at*.
+
+        A gateway that names none could have served anything since the request left; the version
+        from then is the oldest it can be, so age is never understated.
+        """
+        return self._versions.get(checkpoint, asked_at) if checkpoint is not None else asked_at
+
+    def settle(self, version: int) -> None:
+        """Say that nothing depends any more on *version* staying the head."""
+        self._settled = version
+        # Wake today's waiters, then give tomorrow's an event of their own.
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    async def settled(self, version: int) -> None:
+        """Wait until the promotion of *version*, its evaluation included, is over."""
+        while self._settled < version:
+            await self._changed.wait()
+
+
+class Permits:
+    """How many more groups may be begun."""
+
+    def __init__(self, *, groups_per_step: int, staleness: int) -> None:
+        self.total = groups_per_step * (staleness + 1)
+        self._free = anyio.Semaphore(self.total, max_value=self.total)
+        self.returned: dict[str, int] = {"trained": 0, "dropped": 0}
+
+    @property
+    def free(self) -> int:
+        """Groups that could begin now."""
+        return self._free.value
+
+    async def take(self) -> None:
+        """Wait for the right to begin one group."""
+        await self._free.acquire()
+
+    def give_back(self, count: int, *, reason: str) -> None:
+        """Return *count* permits; *reason* is ``trained`` or ``dropped``."""
+        self.returned[reason] += count
+        for _ in range(count):
+            self._free.release()
+
+
+class Drain:
+    """The wish to stop: new work ends at once, the step in hand may finish."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._scopes: set[anyio.CancelScope] = set()
+
+    def request(self) -> None:
+        """End everything that runs inside :meth:`interruptible`, now and from now on."""
+        self.requested = True
+        for scope in self._scopes:
+            scope.cancel("the run is draining")
+
+    @contextmanager
+    def interruptible(self) -> Iterator[anyio.CancelScope]:
+        """A scope for work that a drain may cut off."""
+        with anyio.CancelScope() as scope:
+            self._scopes.add(scope)
+            if self.requested:
+                scope.cancel("the run is draining")
+            try:
+                yield scope
+            finally:
+                self._scopes.discard(scope)

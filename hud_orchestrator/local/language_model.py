@@ -1,0 +1,145 @@
+"""One base model in memory, run with the trained parameters of any snapshot.
+
+There is one ``nn.Module`` per base. ``functional_call`` runs it with other values for the trained
+parameters, so many forks, their snapshots and their training copies share the frozen rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, Cache
+
+from hud_orchestrator.config.local import LocalSection, LoraSection
+from hud_orchestrator.local.vocabulary import Vocabulary, load_vocabulary
+from hud_orchestrator.local.weights import Tensors
+
+FULL_UP_TO = 5_000_000
+"""Parameters up to which ``auto`` trains all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Which base, and which of its parameters are trained. Forks with equal recipes share a module."""
+
+    base: str
+    mode: Literal["full", "lora"]
+    lora: LoraSection | None
+
+    @property
+    def key(self) -> str:
+        """Equal for equal recipes."""
+        return f"{self.base}|{self.mode}|{self.lora.model_dump_json() if self.lora else ''}"
+
+
+class LanguageModel:
+    """A causal language model whose attention is causal and cached per token (no recurrent layers)."""
+
+    def __init__(
+        self, module: nn.Module, vocabulary: Vocabulary, *, recipe: Recipe, context: int, device: str
+    ) -> None:
+        """Wrap *module*; its parameters that require a gradient are the ones that are trained."""
+        self.recipe = recipe
+        self.vocabulary = vocabulary
+        self.context = context
+        self.device = torch.device(device)
+        self.trained: Tensors = {
+            name: parameter.detach() for name, parameter in module.named_parameters() if parameter.requires_grad
+        }
+        """The module's own values of the trained parameters; of an adapter, only the shapes matter."""
+        self._module = module
+        self._wanted: Tensor | None = None
+        head = module.get_output_embeddings()  # type: ignore[operator]
+        head.register_forward_pre_hook(self._keep_wanted)
+        self.vocab_size = int(module.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
+        self.eos_ids = _eos_ids(module, vocabulary)
+
+    def logits(
+        self,
+        tensors: Tensors,
+        input_ids: Tensor,
+        wanted: Tensor,
+        *,
+        cache: Cache | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+    ) -> Tensor:
+        """Next-token logits at some positions, fp32. Not thread-safe: one engine thread calls it.
+
+        Args:
+            tensors: values of trained parameters; those left out keep the base's.
+            input_ids: token ids. Shape [B, T].
+            wanted: flat positions ``b * T + t`` whose logits are wanted. Shape [N].
+            cache: keys and values of earlier tokens, which is extended.
+            attention_mask: 1 on tokens, 0 on padding, the cache included. Shape [B, K]. ``None``: right-padded
+                or unpadded rows, where causality alone keeps padding out of sight.
+            position_ids: shape [B, T]. ``None``: counted from the cache's length.
+
+        Returns:
+            Shape [N, V].
+        """
+        self._wanted = wanted
+        given = {"attention_mask": attention_mask, "position_ids": position_ids, "past_key_values": cache}
+        arguments: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        output = torch.func.functional_call(
+            self._module, dict(tensors), (input_ids,), {**arguments, "use_cache": cache is not None}
+        )
+        logits: Tensor = output.logits
+        return logits.float()
+
+    def _keep_wanted(self, _head: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        # index_select gives a contiguous tensor. A frozen head applied to a non-contiguous slice
+        # would copy its whole weight once per row.
+        assert self._wanted is not None
+        return (inputs[0].flatten(0, -2).index_select(0, self._wanted),)
+
+
+def load_language_model(directory: Path, recipe: Recipe, *, context: int | None, device: str) -> LanguageModel:
+    """Load a base from *directory* and put adapters into it if the recipe asks for them.
+
+    Raises:
+        ValueError: ``lora.targets`` names no layer of this model.
+        OSError: the directory holds no model that transformers loads.
+    """
+    dtype = torch.float32 if recipe.mode == "full" else torch.bfloat16
+    module = AutoModelForCausalLM.from_pretrained(str(directory), dtype=dtype, local_files_only=True)
+    module.eval().to(device)
+    if recipe.lora is not None:
+        module.requires_grad_(False)
+        config = LoraConfig(
+            r=recipe.lora.rank,
+            lora_alpha=recipe.lora.alpha,  # type: ignore[arg-type]
+            target_modules=list(recipe.lora.targets),
+        )
+        inject_adapter_in_model(config, module)
+    limits = [int(module.config.max_position_embeddings), *([context] if context else [])]
+    return LanguageModel(
+        module, load_vocabulary(directory), recipe=recipe, context=min(limits), device=device
+    )
+
+
+def choose_recipe(base: str, directory: Path, local: LocalSection) -> Recipe:
+    """What ``parameters`` means for this base: all of them, or an adapter."""
+    mode = local.parameters
+    if mode == "auto":
+        mode = "full" if _count_parameters(directory) <= FULL_UP_TO else "lora"
+    return Recipe(base=base, mode=mode, lora=local.lora if mode == "lora" else None)
+
+
+def _count_parameters(directory: Path) -> int:
+    config = AutoConfig.from_pretrained(str(directory), local_files_only=True)
+    with torch.device("meta"):
+        module = AutoModelForCausalLM.from_config(config)
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _eos_ids(module: nn.Module, vocabulary: Vocabulary) -> frozenset[int]:
+    """Every id that ends a turn: what the generation config names, and the tokenizer's own."""
+    named = getattr(getattr(module, "generation_config", None), "eos_token_id", None)
+    ids = named if isinstance(named, list) else [named]
+    return frozenset(one for one in [*ids, vocabulary.eos_id] if one is not None)

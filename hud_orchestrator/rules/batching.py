@@ -1,0 +1,84 @@
+"""When a batch is cut, and what is swept out of it first.
+
+A step has G places. A trainable group takes one. A group that ends untrained is sampled anew while
+the step has replacements left; after that it takes a place too, so that a taskset which the policy
+always or never solves yields smaller batches and not an endless search.
+
+The sweep at the cut is what bounds age: permits alone let a slow group be overtaken for ever. Batch n
+trains on top of policy version n - 1, so a group whose oldest turn is from version v is n - 1 - v
+steps old by then, whenever the cut happens.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hud_orchestrator.records import Batch, Ending, Group, TrainableGroup
+
+
+class BatchCutter:
+    """Fills the places of one step after the other."""
+
+    def __init__(self, *, next_step: int, groups_per_step: int, replacements: int, staleness: int) -> None:
+        self._step = next_step
+        self._places = groups_per_step
+        self._replacements = replacements
+        self._staleness = staleness
+        self._begin()
+
+    @property
+    def step(self) -> int:
+        """The step that is being filled, counted from 1."""
+        return self._step
+
+    def keep(self, group: TrainableGroup) -> None:
+        """Give a place to a group that trains."""
+        self._kept.append(group)
+
+    def drop(self, ending: Ending) -> bool:
+        """Count a group that ended untrained; whether it is sampled anew."""
+        self._dropped[ending] += 1
+        if self._replaced < self._replacements:
+            self._replaced += 1
+            return True
+        self._wasted += 1
+        return False
+
+    def saw(self, group: Group) -> None:
+        """Count a group's rewards, whatever becomes of it."""
+        self._rewards += [(group.number, r.reward) for r in group.rollouts if r.reward is not None]
+
+    def sweep(self) -> list[TrainableGroup]:
+        """Take out the groups that are too old for this step, once the places are full."""
+        if not self._full:
+            return []
+        stale = [g for g in self._kept if self._step - 1 - g.oldest_version > self._staleness]
+        self._kept = [g for g in self._kept if g not in stale]
+        self._dropped[Ending.STALE] += len(stale)
+        return stale
+
+    def cut(self) -> Batch | None:
+        """The batch, in group order whatever the order of arrival, once every place is taken."""
+        if not self._full:
+            return None
+        batch = Batch(
+            step=self._step,
+            groups=tuple(sorted(self._kept, key=lambda g: g.number)),
+            dropped=+self._dropped,
+            rewards=tuple(reward for _, reward in sorted(self._rewards)),
+            permits=self._places,
+        )
+        self._step += 1
+        self._begin()
+        return batch
+
+    @property
+    def _full(self) -> bool:
+        return len(self._kept) + self._wasted >= self._places
+
+    def _begin(self) -> None:
+        self._kept: list[TrainableGroup] = []
+        self._dropped: Counter[Ending] = Counter()
+        self._rewards: list[tuple[int, float]] = []
+        self._replaced = 0
+        self._wasted = 0

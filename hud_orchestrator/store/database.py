@@ -1,0 +1,100 @@
+"""The SQLite file of a run: one connection, one thread, every commit on disk before it returns."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from hud_orchestrator.errors import StateError, StateUnwritable
+
+T = TypeVar("T")
+
+SCHEMA_VERSION = 1
+
+
+class Database:
+    """Run SQL in a thread of its own, one transaction at a time."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the file.
+
+        Raises:
+            StateUnwritable: the file cannot be written.
+            StateError: it is not a store, or one of another version.
+        """
+        self.path = path
+        # Work waits for its turn here and never runs side by side: a connection has one transaction.
+        self._turn = anyio.CapacityLimiter(1)
+        with _explained(path):
+            self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._connection.row_factory = sqlite3.Row
+            self._prepare()
+
+    async def write(self, sql: str, *parameters: object) -> None:
+        """Run one statement and commit it."""
+        await self.transaction(lambda connection: connection.execute(sql, parameters))
+
+    async def read(self, sql: str, *parameters: object) -> list[sqlite3.Row]:
+        """All rows of a query."""
+        return await self._run(lambda: self._connection.execute(sql, parameters).fetchall())
+
+    async def transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run *work* in one transaction: all of it is on disk when this returns, or none of it."""
+        return await self._run(lambda: self._transact(work))
+
+    def close(self) -> None:
+        """Fold the write-ahead log into the file and close it."""
+        self._connection.close()
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        # Not abandoned on cancellation: a commit under way is waited for.
+        return await anyio.to_thread.run_sync(work, limiter=self._turn)
+
+    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        with _explained(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(self._connection)
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+            return result
+
+    def _prepare(self) -> None:
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection.execute("PRAGMA foreign_keys = ON")
+        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            script = files("hud_orchestrator.store").joinpath("schema.sql").read_text()
+            self._connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT")
+        elif version != SCHEMA_VERSION:
+            raise StateError(
+                f"{self.path}: store has version {version}, this program reads version {SCHEMA_VERSION}; "
+                "continue it with the program that wrote it, or choose another run.name"
+            )
+
+
+def rows(connection: sqlite3.Connection, sql: str, values: Iterable[tuple[Any, ...]]) -> None:
+    """Run *sql* once per tuple of *values*."""
+    connection.executemany(sql, values)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise StateUnwritable(f"{path}: cannot be written: {error}; free some space or mend permissions") from error
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.IntegrityError):
+            raise
+        raise StateError(f"{path}: is not a store of this program: {error}; choose another run.name") from error

@@ -1,0 +1,96 @@
+"""What a run was and what it reached: its identity, sessions, consumed steps and evaluations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hud_orchestrator.store.database import Database
+from hud_orchestrator.store.ledger import now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumedStep:
+    """A step that is over."""
+
+    number: int
+    checkpoint: str | None
+    """The node it made, ``None`` when it was skipped."""
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """The policy measured on held-out tasks."""
+
+    version: int
+    checkpoint: str | None
+    reward: float
+    """Mean over graded attempts."""
+    graded: int
+    attempted: int
+    seconds: float
+    tasks: Mapping[str, float]
+    """Mean reward by task slug."""
+
+
+class History:
+    """The parts of the store that are about the run as a whole."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get(self, key: str) -> str | None:
+        """A fact about the run, ``None`` when it was never set."""
+        found = await self._database.read("SELECT value FROM meta WHERE key = ?", key)
+        return str(found[0]["value"]) if found else None
+
+    async def set(self, key: str, value: str) -> None:
+        """Write a fact about the run."""
+        await self._database.write("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", key, value)
+
+    async def begin_session(self) -> int:
+        """The daemon starts."""
+        return await self._database.transaction(
+            lambda connection: connection.execute("INSERT INTO sessions (started_at) VALUES (?)", (now(),)).lastrowid or 0
+        )
+
+    async def end_session(self, session: int, *, seconds: float, exit_code: int) -> None:
+        """The daemon ends, and says how."""
+        await self._database.write(
+            "UPDATE sessions SET ended_at = ?, seconds = ?, exit_code = ? WHERE id = ?", now(), seconds, exit_code, session
+        )
+
+    async def seconds(self) -> float:
+        """Wall-clock seconds over all sessions that ended by themselves."""
+        (row,) = await self._database.read("SELECT coalesce(sum(seconds), 0.0) AS s FROM sessions")
+        return float(row["s"])
+
+    async def steps(self) -> list[ConsumedStep]:
+        """Every step that is over, in order."""
+        found = await self._database.read(
+            "SELECT number, checkpoint, metrics FROM steps WHERE state IN ('applied', 'skipped') ORDER BY number"
+        )
+        return [
+            ConsumedStep(number=r["number"], checkpoint=r["checkpoint"], metrics=json.loads(r["metrics"])) for r in found
+        ]
+
+    async def add_evaluation(self, evaluation: Evaluation) -> None:
+        """Write an evaluation; a repeated one replaces the first."""
+        await self._database.write(
+            "INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            evaluation.version, evaluation.checkpoint, evaluation.reward, evaluation.graded, evaluation.attempted,
+            evaluation.seconds, now(), json.dumps(dict(evaluation.tasks)),
+        )  # fmt: skip
+
+    async def evaluations(self) -> list[Evaluation]:
+        """Every evaluation, in order of the policy version."""
+        found = await self._database.read("SELECT * FROM evaluations ORDER BY version")
+        return [
+            Evaluation(
+                version=row["version"], checkpoint=row["checkpoint"], reward=row["reward"], graded=row["graded"],
+                attempted=row["attempted"], seconds=row["seconds"], tasks=json.loads(row["tasks"]),
+            )
+            for row in found
+        ]  # fmt: skip

@@ -1,0 +1,88 @@
+"""Groups and their rollouts: token ids, logprobs, grades and the policy versions they came from."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from dataclasses import asdict
+
+from hud_orchestrator.records import Ending, Group, Outcome, Rollout, Sample, Task, Ticket
+from hud_orchestrator.store.database import Database, rows
+
+
+class Trajectories:
+    """What was attempted and what became of it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, group: Group, *, ending: Ending | None, step: int | None = None) -> None:
+        """Write a whole group; without an ending it is finished and waits to be trained on."""
+        task = group.rollouts[0].ticket.task
+
+        def insert(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "INSERT INTO groups (number, task, ending, step) VALUES (?, ?, ?, ?)",
+                (group.number, json.dumps(asdict(task)), ending, step),
+            )
+            rows(
+                connection,
+                f"INSERT INTO rollouts VALUES ({', '.join('?' * 14)})",
+                [_rollout_row(rollout) for rollout in group.rollouts],
+            )
+
+        await self._database.transaction(insert)
+
+    async def end(self, number: int, *, ending: Ending, step: int | None) -> None:
+        """Say how a group ended that was written without an ending."""
+        await self._database.write(
+            "UPDATE groups SET ending = ?, step = ? WHERE number = ? AND ending IS NULL", ending, step, number
+        )
+
+    async def waiting(self) -> list[Group]:
+        """Groups that are finished and were never trained on, oldest first."""
+        found = await self._database.read(
+            "SELECT g.number AS number, g.task AS task, r.* FROM groups g JOIN rollouts r ON r.group_number = g.number"
+            " WHERE g.ending IS NULL ORDER BY g.number, r.member"
+        )
+        members: dict[int, list[Rollout]] = {}
+        for row in found:
+            members.setdefault(row["number"], []).append(_rollout(row))
+        return [Group(number=number, rollouts=tuple(group)) for number, group in members.items()]
+
+    async def ended(self) -> set[int]:
+        """Numbers of the groups that have ended."""
+        return {row["number"] for row in await self._database.read("SELECT number FROM groups WHERE ending IS NOT NULL")}
+
+    async def outcomes(self) -> Counter[str]:
+        """How many training rollouts ended in each way."""
+        found = await self._database.read("SELECT outcome, count(*) AS n FROM rollouts GROUP BY outcome")
+        return Counter({row["outcome"]: row["n"] for row in found})
+
+
+def _rollout_row(rollout: Rollout) -> tuple[object, ...]:
+    versions = [sample.version for sample in rollout.samples]
+    return (
+        rollout.ticket.group, rollout.ticket.member, rollout.trace_id, rollout.outcome, rollout.reward,
+        None if rollout.grade is None else json.dumps(dict(rollout.grade)), rollout.answer,
+        json.dumps([asdict(sample) for sample in rollout.samples], separators=(",", ":")), rollout.num_tokens,
+        min(versions, default=None), max(versions, default=None), rollout.attempts, rollout.seconds, rollout.detail,
+    )  # fmt: skip
+
+
+def _rollout(row: sqlite3.Row) -> Rollout:
+    task = Task(**json.loads(row["task"]))
+    samples = [{k: tuple(v) if isinstance(v, list) else v for k, v in s.items()} for s in json.loads(row["samples"])]
+    return Rollout(
+        ticket=Ticket(group=row["number"], member=row["member"], task=task),
+        trace_id=row["trace_id"],
+        outcome=Outcome(row["outcome"]),
+        samples=tuple(Sample(**sample) for sample in samples),
+        reward=row["reward"],
+        grade=None if row["grade"] is None else json.loads(row["grade"]),
+        answer=row["answer"],
+        detail=row["detail"],
+        attempts=row["attempts"],
+        seconds=row["seconds"],
+    )
