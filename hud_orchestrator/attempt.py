@@ -58,7 +58,13 @@ class Attempter:
     """Attempts tickets: a placement, a gateway and the clock behind one call."""
 
     def __init__(
-        self, *, placement: Placement, gateway: Gateway, policy: PolicyCell, sampling: Sampling, limits: Limits
+        self,
+        *,
+        placement: Placement,
+        gateway: Gateway,
+        policy: PolicyCell,
+        sampling: Sampling,
+        limits: Limits,
     ) -> None:
         self._placement = placement
         self._gateway = gateway
@@ -75,10 +81,18 @@ class Attempter:
             rollout = await self._once(ticket, attempt=attempts, deadline=deadline)
             wait_s = FIRST_WAIT_S * 2 ** (attempts - 1)
             last = attempts > self._limits.infrastructure_retries
-            if not rollout.outcome.infrastructure or last or anyio.current_time() + wait_s >= self._acting_until(deadline):
+            if (
+                not rollout.outcome.infrastructure
+                or last
+                or anyio.current_time() + wait_s >= self._acting_until(deadline)
+            ):
                 return replace(rollout, attempts=attempts, seconds=anyio.current_time() - started)
             log.info(
-                "rollout.retried", group=ticket.group, member=ticket.member, outcome=rollout.outcome, reason=rollout.detail
+                "rollout.retried",
+                group=ticket.group,
+                member=ticket.member,
+                outcome=rollout.outcome,
+                reason=rollout.detail,
             )
             attempts += 1
             await anyio.sleep(wait_s)
@@ -87,7 +101,9 @@ class Attempter:
         trace_id = uuid.uuid4().hex
         transcript = Transcript()
 
-        def ended(outcome: Outcome, *, grade: Mapping[str, Any] | None = None, detail: str | None = None) -> Rollout:
+        def ended(
+            outcome: Outcome, *, grade: Mapping[str, Any] | None = None, detail: str | None = None
+        ) -> Rollout:
             return Rollout(
                 ticket=ticket,
                 trace_id=trace_id,
@@ -123,9 +139,12 @@ class Attempter:
             return ended(Outcome.REFUSED, detail=str(refusal))
         if phase == "start":
             return ended(
-                Outcome.ENVIRONMENT_FAILED, detail=f"the environment did not start in {self._limits.deadline_s:g} s"
+                Outcome.ENVIRONMENT_FAILED,
+                detail=f"the environment did not start in {self._limits.deadline_s:g} s",
             )
-        return ended(Outcome.UNGRADED, detail=f"no grade in the {self._limits.grading_reserve_s:g} s kept for it")
+        return ended(
+            Outcome.UNGRADED, detail=f"no grade in the {self._limits.grading_reserve_s:g} s kept for it"
+        )
 
     def _acting_until(self, deadline: float) -> float:
         return deadline - self._limits.grading_reserve_s

@@ -1,24 +1,25 @@
 """Every exception raised on purpose, and what each asks of the caller.
 
-    OrchestratorError              one line for a person; ``exit_code`` for the shell
-    +-- ConfigError                the run file or command line is wrong: mend it
-    +-- StateError                 the run directory cannot be used
-    |   +-- StateInUse             another run holds it: wait, or choose another
-    |   +-- StateUnwritable        disk full, or no permission: mend it
-    +-- ServiceError               the training service, its catalog or its gateway
-    |   +-- ServiceUnreachable     provably nothing was sent: repeating is safe
-    |   +-- KeyRefused             401 or 403: another key is needed
-    |   +-- RequestRejected        refused as a whole, nothing changed: do not repeat
-    |   +-- ServiceBusy            503, 429, 5xx or no answer on a read: later may work
-    |   +-- OutcomeUnknown         sent, and no trustworthy answer: settle, never repeat
-    |   +-- HeadMoved              somebody else trains this slug: stop
-    +-- EnvironmentFailed          an environment broke its promise: an outcome, not a reward
-    +-- RunFailed                  training cannot go on: read the message
-    +-- Interrupted                a person or a manager asked for the end
+OrchestratorError              one line for a person; ``exit_code`` for the shell
++-- ConfigError                the run file or command line is wrong: mend it
++-- StateError                 the run directory cannot be used
+|   +-- StateInUse             another run holds it: wait, or choose another
+|   +-- StateUnwritable        disk full, or no permission: mend it
++-- ServiceError               the training service, its catalog or its gateway
+|   +-- ServiceUnreachable     provably nothing was sent: repeating is safe
+|   +-- KeyRefused             401 or 403: another key is needed
+|   +-- RequestRejected        refused as a whole, nothing changed: do not repeat
+|   +-- ServiceBusy            503, 429, 5xx or no answer on a read: later may work
+|   +-- OutcomeUnknown         sent, and no trustworthy answer: settle, never repeat
+|   +-- HeadMoved              somebody else trains this slug: stop
++-- EnvironmentFailed          an environment broke its promise: an outcome, not a reward
++-- RunFailed                  training cannot go on: read the message
++-- Interrupted                a person or a manager asked for the end
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import IntEnum
 
 
@@ -120,3 +121,40 @@ class Interrupted(OrchestratorError):
     """A signal ended the run."""
 
     exit_code = ExitCode.INTERRUPTED
+
+
+GRAVEST_FIRST = (
+    ExitCode.BUG,
+    ExitCode.OUTCOME_UNKNOWN,
+    ExitCode.STATE_UNWRITABLE,
+    ExitCode.STATE_IN_USE,
+    ExitCode.KEY_REFUSED,
+    ExitCode.USAGE,
+    ExitCode.RUN_FAILED,
+    ExitCode.UNREACHABLE,
+    ExitCode.ABORTED,
+    ExitCode.INTERRUPTED,
+)
+"""Of several errors the first in this order gives the code: what only a developer or a person can mend,
+then what another try may mend, then what a person asked for."""
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The exceptions inside a group, however deep; the exception itself when it is none."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from leaves(inner)
+    else:
+        yield error
+
+
+def exit_code_of(error: BaseException) -> ExitCode:
+    """The code for the shell of whatever ended a command."""
+    codes = [_code(leaf) for leaf in leaves(error)]
+    return min(codes, key=GRAVEST_FIRST.index, default=ExitCode.INTERRUPTED)
+
+
+def _code(leaf: BaseException) -> ExitCode:
+    if isinstance(leaf, OrchestratorError):
+        return leaf.exit_code
+    return ExitCode.INTERRUPTED if isinstance(leaf, KeyboardInterrupt) else ExitCode.BUG

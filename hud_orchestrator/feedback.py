@@ -70,9 +70,10 @@ class PolicyCell:
 class Permits:
     """How many more groups may be begun."""
 
-    def __init__(self, *, groups_per_step: int, staleness: int) -> None:
+    def __init__(self, *, groups_per_step: int, staleness: int, taken: int = 0) -> None:
+        """Start with *taken* permits held by groups that were begun before a restart."""
         self.total = groups_per_step * (staleness + 1)
-        self._free = anyio.Semaphore(self.total, max_value=self.total)
+        self._free = anyio.Semaphore(self.total - taken, max_value=self.total)
         self.returned: dict[str, int] = {"trained": 0, "dropped": 0}
 
     @property
@@ -115,3 +116,9 @@ class Drain:
                 yield scope
             finally:
                 self._scopes.discard(scope)
+
+    @contextmanager
+    def spared(self, scope: anyio.CancelScope) -> Iterator[None]:
+        """Keep a drain from cutting off *scope* meanwhile: what is inside winds down by itself."""
+        self._scopes.discard(scope)
+        yield

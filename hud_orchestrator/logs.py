@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import MutableMapping
-from typing import Any, Literal, TextIO
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TextIO
 
 import structlog
+from structlog.typing import Processor
+
+Event = MutableMapping[str, Any]
 
 EVENTS = frozenset(
     {
@@ -55,39 +59,64 @@ def get_logger() -> Any:
     return structlog.get_logger()
 
 
-def configure(*, stream: TextIO | None = None, as_json: bool, level: str) -> None:
-    """Send every line of at least *level* to *stream*, by default standard error."""
-    out = stream or sys.stderr
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer()
-        if as_json
-        else structlog.dev.ConsoleRenderer(colors=out.isatty(), pad_event_to=20)
-    )
+def configure(*, stream: TextIO | None, as_json: bool, level: str) -> None:
+    """Send every line of at least *level* to *stream*; to no stream at all when it is ``None``."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             _only_known_events,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks if as_json else _pass,
-            renderer,
+            _sinks.copy_to_file,
+            *_rendered(stream, as_json=as_json),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
 
 
-def wants_json(choice: Literal["auto", "console", "json"]) -> bool:
-    """Whether log lines are JSON objects."""
-    return choice == "json"
+def copy_to(path: Path | None) -> None:
+    """Append every line as a JSON object to *path* too; ``None`` ends that."""
+    _sinks.open(path)
 
 
-def _only_known_events(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+class _Sinks:
+    """The file that lines are copied to."""
+
+    def __init__(self) -> None:
+        self._file: TextIO | None = None
+        self._json = structlog.processors.JSONRenderer()
+
+    def open(self, path: Path | None) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._file = None if path is None else path.open("a", encoding="utf-8", buffering=1)
+
+    def copy_to_file(self, logger: Any, method: str, event: Event) -> Event:
+        if self._file is not None:
+            # A full disk must not end a run whose store still has room.
+            with suppress(OSError):
+                self._file.write(f"{self._json(logger, method, dict(event))}\n")
+        return event
+
+
+_sinks = _Sinks()
+
+
+def _rendered(stream: TextIO | None, *, as_json: bool) -> list[Processor]:
+    if stream is None:
+        return [_dropped]
+    if as_json:
+        return [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    return [structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=20)]
+
+
+def _only_known_events(_logger: Any, _method: str, event: Event) -> Event:
     if event["event"] not in EVENTS:
         raise ValueError(f"log event {event['event']!r} is not in logs.EVENTS")
     return event
 
 
-def _pass(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    return event
+def _dropped(_logger: Any, _method: str, _event: Event) -> Event:
+    raise structlog.DropEvent

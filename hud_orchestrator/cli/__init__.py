@@ -31,7 +31,9 @@ app.command("schema")(schema)
 @app.callback()
 def root(
     *,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)
+    ] = False,
 ) -> None:
     """Train an agent by on-policy reinforcement learning behind one gateway slug."""
     if version:

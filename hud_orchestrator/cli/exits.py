@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 
 from hud_orchestrator.errors import ConfigError, ExitCode, OrchestratorError
 
-_GRAVEST_FIRST = (
+GRAVEST_FIRST = (
     ExitCode.BUG,
     ExitCode.OUTCOME_UNKNOWN,
     ExitCode.STATE_UNWRITABLE,
@@ -36,7 +36,7 @@ def exit_code(call: Callable[[], object]) -> int:
         return _flushed(call)
     except BrokenPipeError:
         return _quiet()
-    except BaseException as error:  # noqa: BLE001  (the outermost frame of the program)
+    except BaseException as error:
         return _explained(error)
 
 
@@ -77,7 +77,7 @@ def _explained(error: BaseException) -> int:
         traceback.print_exception(error)
     for line in lines:
         print(line, file=sys.stderr)
-    return min(codes, key=_GRAVEST_FIRST.index, default=ExitCode.INTERRUPTED)
+    return min(codes, key=GRAVEST_FIRST.index, default=ExitCode.INTERRUPTED)
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

@@ -23,7 +23,11 @@ class Catalog:
         found: list[Model] = []
         while True:
             page = await self._transport.read(
-                "GET", "/v2/models", reply=ModelPage, retry=retry, params={"limit": PAGE, "offset": len(found)}
+                "GET",
+                "/v2/models",
+                reply=ModelPage,
+                retry=retry,
+                params={"limit": PAGE, "offset": len(found)},
             )
             found += page.items
             if len(found) >= page.total or not page.items:

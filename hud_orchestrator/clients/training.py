@@ -24,12 +24,20 @@ class Training:
 
     async def losses(self) -> list[str]:
         """Names of the losses built into the service."""
-        return (await self._transport.read("GET", f"{self._path}/losses", reply=LossList, retry=AT_START)).losses
+        return (
+            await self._transport.read("GET", f"{self._path}/losses", reply=LossList, retry=AT_START)
+        ).losses
 
-    async def forward_backward(self, request: ForwardBackwardRequest, *, call: CallId) -> ForwardBackwardResult:
+    async def forward_backward(
+        self, request: ForwardBackwardRequest, *, call: CallId
+    ) -> ForwardBackwardResult:
         """Add a batch's gradient to what has accumulated."""
         return await self._transport.submit(
-            f"{self._path}/forward-backward", request, reply=ForwardBackwardResult, call=call, timeout_s=self._timeout_s
+            f"{self._path}/forward-backward",
+            request,
+            reply=ForwardBackwardResult,
+            call=call,
+            timeout_s=self._timeout_s,
         )
 
     async def optim_step(self, request: OptimStepRequest, *, call: CallId) -> OptimStepResult:

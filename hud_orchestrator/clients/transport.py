@@ -23,7 +23,13 @@ import httpx
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
 from hud_orchestrator.clients.retry import Retry
-from hud_orchestrator.errors import KeyRefused, OutcomeUnknown, RequestRejected, ServiceBusy, ServiceUnreachable
+from hud_orchestrator.errors import (
+    KeyRefused,
+    OutcomeUnknown,
+    RequestRejected,
+    ServiceBusy,
+    ServiceUnreachable,
+)
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.records import CallId
 
@@ -53,7 +59,9 @@ class Transport:
             headers=headers,
             trust_env=trust_env,
             timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, pool=None),
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=30),
+            limits=httpx.Limits(
+                max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=30
+            ),
         )
         # A fresh connection per submission: a kept one may be closed by the other side just as the
         # bytes leave, and then nobody knows whether they arrived.
@@ -96,7 +104,9 @@ class Transport:
             failure: ServiceUnreachable | ServiceBusy
             asked_s: float | None = None
             try:
-                response = await self._reading.request(method, path, json=body, params=params, headers=headers)
+                response = await self._reading.request(
+                    method, path, json=body, params=params, headers=headers
+                )
             except httpx.TransportError as error:
                 failure = self._no_answer(method, path, error)
             else:
@@ -110,7 +120,9 @@ class Transport:
             log.debug("request.retried", request=f"{method} {path}", failures=failures, reason=str(failure))
             await anyio.sleep(retry.wait_s(failures, asked_s=asked_s))
 
-    async def submit(self, path: str, body: BaseModel, *, reply: type[T], call: CallId, timeout_s: float) -> T:
+    async def submit(
+        self, path: str, body: BaseModel, *, reply: type[T], call: CallId, timeout_s: float
+    ) -> T:
         """Send a training call once.
 
         Raises:
@@ -139,7 +151,9 @@ class Transport:
 
     def _answer(self, method: str, path: str, response: httpx.Response, reply: type[T]) -> T:
         if response.status_code in (401, 403):
-            raise KeyRefused(f"{self._said(method, path, response)}; set HUD_API_KEY to a key that this service knows")
+            raise KeyRefused(
+                f"{self._said(method, path, response)}; set HUD_API_KEY to a key that this service knows"
+            )
         if not response.is_success:
             raise RequestRejected(self._said(method, path, response), status=response.status_code)
         try:
@@ -147,12 +161,18 @@ class Transport:
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             place = ".".join(str(part) for part in first["loc"]) or "body"
-            raise ServiceBusy(f"{method} {self.base_url}{path}: not the expected reply: {place}: {first['msg']}") from error
+            raise ServiceBusy(
+                f"{method} {self.base_url}{path}: not the expected reply: {place}: {first['msg']}"
+            ) from error
 
-    def _no_answer(self, method: str, path: str, error: httpx.TransportError) -> ServiceUnreachable | ServiceBusy:
+    def _no_answer(
+        self, method: str, path: str, error: httpx.TransportError
+    ) -> ServiceUnreachable | ServiceBusy:
         where = f"{method} {self.base_url}{path}"
         if isinstance(error, UNSENT):
-            return ServiceUnreachable(f"{where}: cannot connect ({_reason(error)}); is the service running there?")
+            return ServiceUnreachable(
+                f"{where}: cannot connect ({_reason(error)}); is the service running there?"
+            )
         return ServiceBusy(f"{where}: no answer ({_reason(error)})")
 
     def _said(self, method: str, path: str, response: httpx.Response) -> str:

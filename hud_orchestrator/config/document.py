@@ -28,6 +28,13 @@ class Document:
     values: dict[KeyPath, Place] = field(default_factory=dict)
     mistakes: list[Mistake] = field(default_factory=list)
 
+    def nearest(self, path: KeyPath) -> Place:
+        """Find the key at *path*, else the section around it, else the top of the file."""
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.keys:
+                return self.keys[path[:length]]
+        return START
+
 
 class Unreadable(Exception):  # noqa: N818  (named for the event, as in errors.py)
     """The text as a whole is no YAML that can be walked."""
@@ -53,7 +60,9 @@ def read_document(text: str) -> Document:
     except yaml.reader.ReaderError as error:
         before = text[: int(error.position)]
         place = Place(before.count("\n") + 1, len(before) - before.rfind("\n"))
-        raise Unreadable(Mistake(place, (), f"not YAML: character #x{ord(text[len(before)]):04x}")) from None
+        raise Unreadable(
+            Mistake(place, (), f"not YAML: it has the character #x{ord(text[len(before)]):04x}")
+        ) from None
     except RecursionError:
         raise Unreadable(Mistake(START, (), "not a run file: nested too deeply")) from None
     return walk.document
@@ -62,7 +71,7 @@ def read_document(text: str) -> Document:
 def _syntax(error: yaml.MarkedYAMLError) -> Mistake:
     mark = error.problem_mark or error.context_mark
     place = Place(mark.line + 1, mark.column + 1) if mark else START
-    problem = ", ".join(part for part in (error.problem, error.context) if part)
+    problem = ", ".join(part for part in (error.context, error.problem) if part)
     hint = "; indent with spaces" if "\\t" in problem else ""
     return Mistake(place, (), f"not YAML: {problem}{hint}")
 

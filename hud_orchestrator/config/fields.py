@@ -78,6 +78,8 @@ def _range(metadata: typing.Sequence[Any], *, whole: bool) -> str:
         most, below = below - 1, None
     low = f"from {least}" if least is not None else f"above {above}" if above is not None else ""
     high = f"to {most}" if most is not None else f"to below {below}" if below is not None else ""
+    if above is not None and most is not None:
+        return f" above {above}, at most {most}"
     if least is not None and not high:
         return f", {least} or more"
     return "".join(f" {part}" for part in (low, high) if part)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hud_orchestrator.config.document import Document
-from hud_orchestrator.config.mistakes import START, KeyPath, Mistake, Place
+from hud_orchestrator.config.mistakes import KeyPath, Mistake, Place
 from hud_orchestrator.config.run import RunFile
 
 Resolve = Callable[[str], Path]
@@ -42,4 +42,4 @@ def path_of(key: str) -> KeyPath:
 
 def _place(finding: Finding, document: Document) -> Place:
     written = (document.values.get(path_of(key)) for key in finding.keys)
-    return next((place for place in written if place), START)
+    return next((place for place in written if place), None) or document.nearest(path_of(finding.keys[0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,8 @@ def _findings(run: RunFile, resolve: Resolve) -> list[Finding]:
 
 
 def _resolved(run_file: Path, named: str | Path) -> Path:
-    return (run_file.absolute().parent / Path(named).expanduser()).resolve()
+    # os.path, because pathlib raises on an unknown "~name" and on a loop of links.
+    return Path(os.path.realpath(run_file.absolute().parent / os.path.expanduser(named)))  # noqa: PTH111
 
 
 def _text(path: Path) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from hud_orchestrator.config.section import Section
+from hud_orchestrator.config.section import HomePath, Section
 
 BUNDLED_CONTEXT = {"tiny": 128, "smollm2-135m": 2048}
 """Base models that come with the project, and their context lengths in tokens."""
@@ -29,7 +28,7 @@ class LoraSection(Section):
 class LocalSection(Section):
     """The embedded training service. Ignored when ``service`` is ``hud``."""
 
-    device: str = "cpu"
+    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:[0-9]+)?|mps)$")
     """A torch device: ``cpu``, ``cuda``, ``cuda:1`` ..."""
 
     threads: int = Field(default=1, ge=1)
@@ -53,5 +52,5 @@ class LocalSection(Section):
     warm_start_seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of the supervised warm start of ``tiny``."""
 
-    cache_dir: Path | None = None
+    cache_dir: HomePath | None = None
     """Where prepared base models are kept. Left out: ``$XDG_CACHE_HOME/hud_orchestrator``."""

@@ -30,17 +30,17 @@ def _lay_one(document: Document, path: tuple[str, ...], text: str) -> None:
     except Unreadable as error:
         document.mistakes.append(Mistake(COMMAND_LINE, path, error.mistake.text))
         return
-    for mistake in given.mistakes:
-        document.mistakes.append(Mistake(COMMAND_LINE, (*path, *mistake.path), mistake.text))
     holder = _holder(document, path)
     if holder is None:
         return
     _forget(document, path)
+    for mistake in given.mistakes:
+        document.mistakes.append(Mistake(COMMAND_LINE, (*path, *mistake.path), mistake.text))
     holder[path[-1]] = given.data
     for length in range(1, len(path) + 1):
         document.keys.setdefault(path[:length], COMMAND_LINE)
     document.keys |= {(*path, *inner): COMMAND_LINE for inner in given.keys}
-    document.values |= {(*path, *inner): COMMAND_LINE for inner in given.values}
+    document.values |= {(*path, *inner): COMMAND_LINE for inner in [(), *given.values]}
 
 
 def _holder(document: Document, path: tuple[str, ...]) -> dict[str, Any] | None:

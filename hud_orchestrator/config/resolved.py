@@ -22,7 +22,9 @@ class _Dumper(yaml.SafeDumper):
 
 def yaml_value(value: Any) -> str:
     """Write *value* on one line."""
-    text: str = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=float("inf"), allow_unicode=True)
+    text: str = yaml.dump(
+        value, Dumper=_Dumper, default_flow_style=True, width=float("inf"), allow_unicode=True
+    )
     return text.removesuffix("...\n").rstrip("\n")
 
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from hud_orchestrator.config.local import LocalSection
 from hud_orchestrator.config.rollout import AgentSection, RolloutSection
-from hud_orchestrator.config.section import Section
+from hud_orchestrator.config.section import HomePath, Section
 from hud_orchestrator.config.trainer import TrainerSection
 
 
@@ -25,7 +25,7 @@ class RunSection(Section):
     steps: int = Field(ge=1)
     """Optimizer steps to take in all, counted over restarts."""
 
-    state_dir: Path | None = None
+    state_dir: HomePath | None = None
     """The run directory. Left out: ``runs/<name>`` in the working directory."""
 
     deterministic: bool = False

@@ -52,9 +52,7 @@ def scalar(node: yaml.ScalarNode) -> str | int | float | bool | None:
     text = node.value
     match node.tag.removeprefix(_TAG):
         case "str" | "merge":
-            # A lone surrogate ("\ud800") is no character and can be written nowhere.
-            text.encode()
-            return str(text)
+            return _text(text)
         case "bool":
             return text.lower() in ("yes", "true", "on")
         case "null":
@@ -64,3 +62,11 @@ def scalar(node: yaml.ScalarNode) -> str | int | float | bool | None:
         case "float":
             return float(re.sub(r"\.(?=inf|nan)", "", text.lower().replace("_", "")))
     raise ValueError(f"the tag {node.tag.replace(_TAG, '!!')}")
+
+
+def _text(text: str) -> str:
+    # A lone surrogate can be written nowhere, and a zero byte ends the names of files.
+    text.encode()
+    if "\0" in text:
+        raise ValueError("a zero byte")
+    return text

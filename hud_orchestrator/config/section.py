@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+
+def _from_home(path: Path) -> Path:
+    return Path(os.path.expanduser(path))  # noqa: PTH111  (leaves "~nobody" as it is, where pathlib raises)
+
+
+HomePath = Annotated[Path, AfterValidator(_from_home)]
+"""A path in which ``~`` is the home directory, rather than a directory of that name."""
 
 
 class Section(BaseModel):

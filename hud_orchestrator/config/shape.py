@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from hud_orchestrator.config.document import Document
 from hud_orchestrator.config.fields import allowed, literals, section_at, section_of
-from hud_orchestrator.config.mistakes import START, KeyPath, Mistake, Place
+from hud_orchestrator.config.mistakes import START, KeyPath, Mistake
 from hud_orchestrator.config.run import RunFile
 from hud_orchestrator.config.section import Section
 from hud_orchestrator.config.spelling import suggestion, unknown_key
@@ -88,8 +88,8 @@ def _mistake(detail: ErrorDetails, document: Document, data: Any) -> Mistake:
     if detail["type"] == "extra_forbidden" and section:
         return Mistake(document.keys[path], path, unknown_key(str(path[-1]), section))
     if detail["type"] == "missing":
-        return Mistake(_nearest_place(document, path), path, f"missing; it takes {_allowed(path)}")
-    place = document.values.get(path) or _nearest_place(document, path)
+        return Mistake(document.nearest(path), path, f"missing; it takes {_allowed(path)}")
+    place = document.values.get(path) or document.nearest(path)
     return Mistake(place, path, _wrong_value(detail, path, _at(data, path)))
 
 
@@ -125,14 +125,6 @@ def _allowed(path: KeyPath) -> str:
         info = section.model_fields[str(path[-1])]
         return allowed(info.annotation, info.metadata)
     return "a number" if path[-2:-1] == ("loss_config",) else "text"
-
-
-def _nearest_place(document: Document, path: KeyPath) -> Place:
-    """Find the key itself, else the section around it, else the top of the file."""
-    for length in range(len(path), 0, -1):
-        if path[:length] in document.keys:
-            return document.keys[path[:length]]
-    return START
 
 
 def _at(data: Any, path: KeyPath) -> Any:

@@ -47,17 +47,26 @@ class ControlSession:
             raise EnvironmentFailed(f"{method}: {error.get('message') if isinstance(error, dict) else error}")
         result = answer.get("result")
         if not isinstance(result, dict):
-            raise EnvironmentFailed(f"{method}: answered {type(result).__name__} as its result, expected an object")
+            raise EnvironmentFailed(
+                f"{method}: answered {type(result).__name__} as its result, expected an object"
+            )
         return result
 
     async def _exchange(self, method: str, request: bytes) -> dict[str, Any]:
         try:
             await self._stream.send(request)
             line = await self._lines.receive_until(b"\n", FRAME_LIMIT)
-        except (anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
+        except (
+            anyio.EndOfStream,
+            anyio.IncompleteRead,
+            anyio.BrokenResourceError,
+            anyio.ClosedResourceError,
+        ) as error:
             raise EnvironmentFailed(f"{method}: the environment closed its connection") from error
         except anyio.DelimiterNotFound as error:
-            raise EnvironmentFailed(f"{method}: answered with a frame above {FRAME_LIMIT // 2**20} MiB") from error
+            raise EnvironmentFailed(
+                f"{method}: answered with a frame above {FRAME_LIMIT // 2**20} MiB"
+            ) from error
         try:
             answer = json.loads(line)
         except ValueError as error:
@@ -90,5 +99,7 @@ class ControlEpisode:
         if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
             raise EnvironmentFailed(f"tasks.grade: score is {score!r}, expected a finite number")
         if frame.get("isError"):
-            raise EnvironmentFailed(f"tasks.grade: the grader reports an error: {frame.get('content') or 'no content'}")
+            raise EnvironmentFailed(
+                f"tasks.grade: the grader reports an error: {frame.get('content') or 'no content'}"
+            )
         return frame

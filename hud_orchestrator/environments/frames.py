@@ -34,7 +34,9 @@ def grade_frame(value: object) -> dict[str, Any]:
     elif isinstance(getattr(value, "reward", None), int | float):
         frame = {"score": float(value.reward)}  # type: ignore[attr-defined]
     else:
-        raise NotAFrame(f"a grade is a number, a dict with score or an EvaluationResult, not {type(value).__name__}")
+        raise NotAFrame(
+            f"a grade is a number, a dict with score or an EvaluationResult, not {type(value).__name__}"
+        )
     score = frame.get("score")
     if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
         raise NotAFrame(f"a score is a finite number, not {score!r}")
@@ -51,6 +53,8 @@ def prompt_frame(value: object) -> dict[str, Any]:
     prompt = frame["prompt"]
     if prompt is None or isinstance(prompt, str):
         return frame
-    if isinstance(prompt, list) and all(isinstance(m, dict) and {"role", "content"} <= m.keys() for m in prompt):
+    if isinstance(prompt, list) and all(
+        isinstance(m, dict) and {"role", "content"} <= m.keys() for m in prompt
+    ):
         return frame
     raise NotAFrame(f"a prompt is a string, a list of messages or None, not {type(prompt).__name__}")

@@ -60,7 +60,9 @@ class Host:
             method, params, number = frame.get("method"), frame.get("params") or {}, frame.get("id")
             if method in ("tasks.start", "tasks.turn", "tasks.grade"):
                 if self._call is not None and not self._call.done():
-                    self._send(number, error=RpcError(INVALID_REQUEST, f"{method}: a task call is still running"))
+                    self._send(
+                        number, error=RpcError(INVALID_REQUEST, f"{method}: a task call is still running")
+                    )
                     continue
                 self._call = asyncio.create_task(self._answer(number, self._task_call(method, params)))
                 continue
@@ -80,7 +82,7 @@ class Host:
             raise
         except (TaskMistake, NotAFrame) as error:
             self._send(number, error=RpcError(INVALID_PARAMS, str(error)))
-        except Exception as error:  # noqa: BLE001  (user code: whatever it raises is an answer)
+        except Exception as error:
             self._send(number, error=RpcError(FAILED, f"{type(error).__name__}: {error}"))
 
     async def _task_call(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -122,14 +124,18 @@ class Host:
         if name is None and len(self._known) == 1:
             return next(iter(self._known.values()))
         if name not in self._known:
-            raise RpcError(INVALID_PARAMS, f"there is no environment {name!r}; the source defines {sorted(self._known)}")
+            raise RpcError(
+                INVALID_PARAMS, f"there is no environment {name!r}; the source defines {sorted(self._known)}"
+            )
         return self._known[name]
 
     def _send(self, number: int | None, *, result: Any = None, error: RpcError | None = None) -> None:
         if number is None:
             return
         frame: dict[str, Any] = {"jsonrpc": "2.0", "id": number}
-        frame |= {"result": result} if error is None else {"error": {"code": error.code, "message": str(error)}}
+        frame |= (
+            {"result": result} if error is None else {"error": {"code": error.code, "message": str(error)}}
+        )
         try:
             text = json.dumps(frame, separators=(",", ":"), allow_nan=False)
         except (TypeError, ValueError) as mistake:

@@ -46,7 +46,9 @@ class InProcess:
     async def episode(self, task: Task) -> AsyncGenerator[InProcessEpisode, None]:
         """Begin *task*; leaving runs the template's cleanup."""
         if task.env not in self._environments:
-            raise EnvironmentFailed(f"there is no environment {task.env!r}; the source has {sorted(self._environments)}")
+            raise EnvironmentFailed(
+                f"there is no environment {task.env!r}; the source has {sorted(self._environments)}"
+            )
         runner = Runner(self._environments[task.env])
         try:
             yield InProcessEpisode(runner, await _user_code(runner.start(task.id, dict(task.args))))

@@ -87,7 +87,12 @@ class ProcessPool:
             self._idle.append(warm)
             return
         if not usable:
-            log.warning("environment.killed", pid=warm.process.pid, reason="it did not end its episode", after_s=self._teardown_s)
+            log.warning(
+                "environment.killed",
+                pid=warm.process.pid,
+                reason="it did not end its episode",
+                after_s=self._teardown_s,
+            )
         await self._kill(warm)
 
     async def _cancelled(self, warm: WarmProcess) -> bool:

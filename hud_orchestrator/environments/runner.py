@@ -32,7 +32,9 @@ class Runner:
         await self.close()
         known = self._environment.templates
         if template not in known:
-            raise TaskMistake(f"environment {self._environment.name!r} has no template {template!r}; it has {sorted(known)}")
+            raise TaskMistake(
+                f"environment {self._environment.name!r} has no template {template!r}; it has {sorted(known)}"
+            )
         function = known[template].function
         try:
             inspect.signature(function).bind(**args)

@@ -26,7 +26,9 @@ def load_taskset(path: Path, *, name: str | None = None) -> tuple[Task, ...]:
     elif path.suffix in (".json", ".jsonl"):
         tasks = tuple(_task(row, f"{path}: row {place}") for place, row in _rows(path))
     else:
-        raise ConfigError(f"{path}: a taskset is a .json, .jsonl or .py file, not {path.suffix or 'without a suffix'}")
+        raise ConfigError(
+            f"{path}: a taskset is a .json, .jsonl or .py file, not {path.suffix or 'without a suffix'}"
+        )
     if not tasks:
         raise ConfigError(f"{path}{f':{name}' if name else ''}: has no tasks")
     _refuse_twins(path, tasks)
@@ -41,7 +43,9 @@ def _from_module(path: Path, name: str | None) -> Iterable[Task]:
     lists = {k: v for k, v in values.items() if _is_rows(v)}
     if name is not None:
         if name not in lists:
-            raise ConfigError(f"{path}: has no list of tasks called {name!r}; it has {sorted(lists) or 'none'}")
+            raise ConfigError(
+                f"{path}: has no list of tasks called {name!r}; it has {sorted(lists) or 'none'}"
+            )
         lists = {name: lists[name]}
     for key in sorted(lists):
         rows = [lists[key]] if isinstance(lists[key], TaskRow) else lists[key]
@@ -75,7 +79,9 @@ def _task(row: Any, place: str) -> Task:
     if not isinstance(args, Mapping):
         raise ConfigError(f"{place}: args is {type(args).__name__}, expected an object")
     slug = row.get("slug") or default_slug(row["id"], dict(args))
-    return Task(env=row["env"], id=row["id"], args=dict(args), slug=str(slug), columns=dict(row.get("columns") or {}))
+    return Task(
+        env=row["env"], id=row["id"], args=dict(args), slug=str(slug), columns=dict(row.get("columns") or {})
+    )
 
 
 def _refuse_twins(path: Path, tasks: tuple[Task, ...]) -> None:

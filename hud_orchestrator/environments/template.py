@@ -96,7 +96,9 @@ class Environment:
         self.version = version
         self.templates: dict[str, Template] = {}
 
-    def template(self, id: str | None = None, description: str = "") -> Callable[[TemplateFunction], Template]:  # noqa: A002
+    def template(
+        self, id: str | None = None, description: str = ""
+    ) -> Callable[[TemplateFunction], Template]:
         """Register an async generator function under *id*, by default its own name.
 
         Raises:

@@ -139,14 +139,13 @@ class RaggedCache:
                 layer.keys, layer.values = source.keys[:0, :, :0], source.values[:0, :, :0]
                 self.past.layers.append(layer)
         rows = len(self.starts) + count
-        if not self.starts:
-            self.low = self.high = 0
-        if rows > self._rows or self.high < length or self._columns <= length:
-            self._relocate(max(rows, self._rows), shift=max(length - self.high, -self.low), at_least=length)
+        if rows > self._rows or self.high < length:
+            # A power of two, so that rows that join one by one move the others seldom.
+            capacity = max(self._rows, 1 << (rows - 1).bit_length())
+            self._relocate(capacity, shift=max(length - self.high, -self.low))
 
-    def _relocate(self, rows: int, *, shift: int, at_least: int = 0) -> None:
-        live = max(self.high - self.low, at_least)
-        columns = max(self.high + shift, at_least) + max(live, SPARE_COLUMNS)
+    def _relocate(self, rows: int, *, shift: int) -> None:
+        columns = self.high + shift + max(self.high - self.low, SPARE_COLUMNS)
         for layer in self.past.layers:
             layer.relocate(rows, columns, shift)
         self.low, self.high = self.low + shift, self.high + shift

@@ -49,7 +49,9 @@ class LanguageModel:
         self.context = context
         self.device = torch.device(device)
         self.trained: Tensors = {
-            name: parameter.detach() for name, parameter in module.named_parameters() if parameter.requires_grad
+            name: parameter.detach()
+            for name, parameter in module.named_parameters()
+            if parameter.requires_grad
         }
         """The module's own values of the trained parameters; of an adapter, only the shapes matter."""
         self._module = module
@@ -99,7 +101,9 @@ class LanguageModel:
         return (inputs[0].flatten(0, -2).index_select(0, self._wanted),)
 
 
-def load_language_model(directory: Path, recipe: Recipe, *, context: int | None, device: str) -> LanguageModel:
+def load_language_model(
+    directory: Path, recipe: Recipe, *, context: int | None, device: str
+) -> LanguageModel:
     """Load a base from *directory* and put adapters into it if the recipe asks for them.
 
     Raises:

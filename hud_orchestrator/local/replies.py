@@ -50,7 +50,9 @@ def parse(model: type[Body], raw: bytes, *, status: int = 422) -> Body:
     try:
         return model.model_validate_json(raw)
     except ValidationError as error:
-        raise Refused(status, "; ".join(_mistake(one) for one in error.errors(include_url=False)[:5])) from None
+        raise Refused(
+            status, "; ".join(_mistake(one) for one in error.errors(include_url=False)[:5])
+        ) from None
 
 
 def _mistake(error: Any) -> str:

@@ -195,7 +195,9 @@ def _pack(state: TrainState) -> dict[str, Tensor]:
 def _unpack(tensors: Tensors, moments: Tensors, step: int) -> TrainState:
     return TrainState(
         tensors=tensors,
-        first_moments={name.removeprefix("first."): t for name, t in moments.items() if name.startswith("first.")},
+        first_moments={
+            name.removeprefix("first."): t for name, t in moments.items() if name.startswith("first.")
+        },
         second_moments={
             name.removeprefix("second."): t for name, t in moments.items() if name.startswith("second.")
         },

@@ -40,7 +40,9 @@ class BuiltIn:
         config = {**self.defaults, **given}
         low, high = config.get("clip_low_threshold", 0.0), config.get("clip_high_threshold", math.inf)
         if not 0 <= low <= high:
-            raise ValueError(f"clip_low_threshold ({low}) and clip_high_threshold ({high}) need 0 <= low <= high")
+            raise ValueError(
+                f"clip_low_threshold ({low}) and clip_high_threshold ({high}) need 0 <= low <= high"
+            )
         if config.get("beta", 1.0) <= 0:
             raise ValueError(f"beta must be above 0, got {config['beta']}")
         return config
@@ -50,9 +52,7 @@ BUILT_IN: Mapping[str, BuiltIn] = {
     loss.name: loss
     for loss in (
         BuiltIn(name="importance_sampling", compute=importance_sampling),
-        BuiltIn(
-            name="ppo", compute=ppo, defaults={"clip_low_threshold": 0.8, "clip_high_threshold": 1.2}
-        ),
+        BuiltIn(name="ppo", compute=ppo, defaults={"clip_low_threshold": 0.8, "clip_high_threshold": 1.2}),
         BuiltIn(
             name="cispo", compute=cispo, defaults={"clip_low_threshold": 0.0, "clip_high_threshold": 4.0}
         ),

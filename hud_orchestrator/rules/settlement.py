@@ -29,7 +29,11 @@ class NotApplied:
 
 
 def settle(
-    tree: Sequence[Checkpoint], *, head_before: str | None, optim_step_called: bool, explained: Collection[str]
+    tree: Sequence[Checkpoint],
+    *,
+    head_before: str | None,
+    optim_step_called: bool,
+    explained: Collection[str],
 ) -> Applied | NotApplied:
     """Decide whether an open step was applied.
 
@@ -42,7 +46,9 @@ def settle(
     Raises:
         HeadMoved: the tree has grown in a way that this step cannot explain.
     """
-    unexplained = [node for node in tree if node.prev_model_checkpoint_id == head_before and node.id not in explained]
+    unexplained = [
+        node for node in tree if node.prev_model_checkpoint_id == head_before and node.id not in explained
+    ]
     if not optim_step_called:
         if any(node.is_active for node in unexplained):
             raise HeadMoved(

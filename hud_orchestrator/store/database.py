@@ -93,8 +93,12 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        raise StateUnwritable(f"{path}: cannot be written: {error}; free some space or mend permissions") from error
+        raise StateUnwritable(
+            f"{path}: cannot be written: {error}; free some space or mend permissions"
+        ) from error
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.IntegrityError):
             raise
-        raise StateError(f"{path}: is not a store of this program: {error}; choose another run.name") from error
+        raise StateError(
+            f"{path}: is not a store of this program: {error}; choose another run.name"
+        ) from error

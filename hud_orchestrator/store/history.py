@@ -53,13 +53,19 @@ class History:
     async def begin_session(self) -> int:
         """The daemon starts."""
         return await self._database.transaction(
-            lambda connection: connection.execute("INSERT INTO sessions (started_at) VALUES (?)", (now(),)).lastrowid or 0
+            lambda connection: (
+                connection.execute("INSERT INTO sessions (started_at) VALUES (?)", (now(),)).lastrowid or 0
+            )
         )
 
     async def end_session(self, session: int, *, seconds: float, exit_code: int) -> None:
         """The daemon ends, and says how."""
         await self._database.write(
-            "UPDATE sessions SET ended_at = ?, seconds = ?, exit_code = ? WHERE id = ?", now(), seconds, exit_code, session
+            "UPDATE sessions SET ended_at = ?, seconds = ?, exit_code = ? WHERE id = ?",
+            now(),
+            seconds,
+            exit_code,
+            session,
         )
 
     async def seconds(self) -> float:
@@ -73,7 +79,8 @@ class History:
             "SELECT number, checkpoint, metrics FROM steps WHERE state IN ('applied', 'skipped') ORDER BY number"
         )
         return [
-            ConsumedStep(number=r["number"], checkpoint=r["checkpoint"], metrics=json.loads(r["metrics"])) for r in found
+            ConsumedStep(number=r["number"], checkpoint=r["checkpoint"], metrics=json.loads(r["metrics"]))
+            for r in found
         ]
 
     async def add_evaluation(self, evaluation: Evaluation) -> None:

@@ -46,7 +46,13 @@ class Ledger:
         self._database = database
 
     async def plan(
-        self, number: int, *, groups: Sequence[int], digest: str, head_before: str | None, learning_rate: float
+        self,
+        number: int,
+        *,
+        groups: Sequence[int],
+        digest: str,
+        head_before: str | None,
+        learning_rate: float,
     ) -> int:
         """Write down what a step will train on, and return the row's id."""
 
@@ -79,10 +85,18 @@ class Ledger:
         await self._end(call, "confirmed", None)
 
     async def applied(
-        self, plan: int, *, checkpoint: str, metrics: Mapping[str, float], trained: Sequence[int], detail: str | None = None
+        self,
+        plan: int,
+        *,
+        checkpoint: str,
+        metrics: Mapping[str, float],
+        trained: Sequence[int],
+        detail: str | None = None,
     ) -> None:
         """The step's node is the head: consume the step and end its groups, in one transaction."""
-        await self._consume(plan, "applied", checkpoint=checkpoint, metrics=metrics, trained=trained, detail=detail)
+        await self._consume(
+            plan, "applied", checkpoint=checkpoint, metrics=metrics, trained=trained, detail=detail
+        )
 
     async def skipped(self, plan: int, *, metrics: Mapping[str, float]) -> None:
         """The step had nothing to train on."""
@@ -92,7 +106,9 @@ class Ledger:
         """The step did not happen; its groups are free again."""
         await self._database.write(
             "UPDATE steps SET state = 'abandoned', ended_at = ?, detail = ? WHERE id = ? AND state = 'planned'",
-            now(), detail, plan,
+            now(),
+            detail,
+            plan,
         )
 
     async def open_step(self) -> PlannedStep | None:
@@ -102,7 +118,8 @@ class Ledger:
             return None
         (row,) = found
         calls = await self._database.read(
-            "SELECT DISTINCT kind FROM calls WHERE step = ? AND (ending IS NULL OR ending = 'confirmed')", row["id"]
+            "SELECT DISTINCT kind FROM calls WHERE step = ? AND (ending IS NULL OR ending = 'confirmed')",
+            row["id"],
         )
         return PlannedStep(
             id=row["id"],
@@ -118,8 +135,14 @@ class Ledger:
         return [int(number) for number in json.loads(row["groups"])]
 
     async def _consume(
-        self, plan: int, state: str, *, checkpoint: str | None, metrics: Mapping[str, float],
-        trained: Sequence[int], detail: str | None,
+        self,
+        plan: int,
+        state: str,
+        *,
+        checkpoint: str | None,
+        metrics: Mapping[str, float],
+        trained: Sequence[int],
+        detail: str | None,
     ) -> None:
         def update(connection: sqlite3.Connection) -> None:
             connection.execute(

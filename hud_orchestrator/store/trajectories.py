@@ -53,7 +53,10 @@ class Trajectories:
 
     async def ended(self) -> set[int]:
         """Numbers of the groups that have ended."""
-        return {row["number"] for row in await self._database.read("SELECT number FROM groups WHERE ending IS NOT NULL")}
+        return {
+            row["number"]
+            for row in await self._database.read("SELECT number FROM groups WHERE ending IS NOT NULL")
+        }
 
     async def outcomes(self) -> Counter[str]:
         """How many training rollouts ended in each way."""
@@ -73,7 +76,9 @@ def _rollout_row(rollout: Rollout) -> tuple[object, ...]:
 
 def _rollout(row: sqlite3.Row) -> Rollout:
     task = Task(**json.loads(row["task"]))
-    samples = [{k: tuple(v) if isinstance(v, list) else v for k, v in s.items()} for s in json.loads(row["samples"])]
+    samples = [
+        {k: tuple(v) if isinstance(v, list) else v for k, v in s.items()} for s in json.loads(row["samples"])
+    ]
     return Rollout(
         ticket=Ticket(group=row["number"], member=row["member"], task=task),
         trace_id=row["trace_id"],

@@ -28,6 +28,8 @@ def build_tiny(directory: Path, *, seed: int) -> None:
         intermediate_size=128,
         max_position_embeddings=BUNDLED_CONTEXT["tiny"],
         tie_word_embeddings=True,
+        # Four times the usual spread: at this width it halves the time to the first right answers.
+        initializer_range=0.08,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

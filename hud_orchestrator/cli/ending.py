@@ -1,0 +1,58 @@
+"""The last lines of a run: what it reached, where everything is, and what to type next."""
+
+from __future__ import annotations
+
+import shlex
+
+from rich.console import Console
+from rich.table import Table
+
+from hud_orchestrator.config.load import LoadedRun
+from hud_orchestrator.errors import ExitCode
+from hud_orchestrator.summary import Summary
+
+
+def show_ending(loaded: LoadedRun, summary: Summary) -> None:
+    """Print the summary on standard output."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("run", f"{summary.name}: {_word(summary)}")
+    table.add_row("held-out reward", _from_to(summary.eval_first, summary.eval_last))
+    table.add_row("training reward", _from_to(summary.reward_first, summary.reward_last))
+    table.add_row("steps", f"{summary.steps} of {summary.steps_wanted} in {summary.seconds:.0f} s")
+    table.add_row("rollouts", ", ".join(f"{n} {outcome}" for outcome, n in summary.rollouts.items()) or "none")
+    table.add_row("model", f"{summary.model} at checkpoint {summary.head or 'none'}")
+    table.add_row("everything is in", f"{loaded.run.directory}/")
+    table.add_row("next", next_command(loaded, summary))
+    Console(soft_wrap=True).print(table)
+
+
+def next_command(loaded: LoadedRun, summary: Summary) -> str:
+    """What a person would want to type now."""
+    config = shlex.quote(_relative(loaded))
+    if summary.exit_code != ExitCode.DONE:
+        return f"hud-orchestrate run {config}"
+    if loaded.run.service == "local":
+        return f"hud-orchestrate serve --state {shlex.quote(str(loaded.run.directory / 'service'))}"
+    return f"hud-orchestrate run {config} --set run.steps={summary.steps_wanted * 2}"
+
+
+def _relative(loaded: LoadedRun) -> str:
+    here = loaded.path.cwd()
+    return str(loaded.path.relative_to(here) if loaded.path.is_relative_to(here) else loaded.path)
+
+
+def _word(summary: Summary) -> str:
+    words = {
+        ExitCode.DONE: "done",
+        ExitCode.INTERRUPTED: "interrupted; nothing is lost, run it again to continue",
+        ExitCode.ABORTED: "aborted; run it again to settle the step in hand and continue",
+    }
+    return words.get(ExitCode(summary.exit_code), "ended")
+
+
+def _from_to(first: float | None, last: float | None) -> str:
+    if first is None or last is None:
+        return "not measured"
+    return f"{first:.3f} -> {last:.3f}"

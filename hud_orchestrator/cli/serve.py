@@ -1,0 +1,63 @@
+"""``hud-orchestrate serve``: the embedded service alone, for any client that speaks the contract."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    *,
+    state: Annotated[Path, typer.Option(help="Where models and checkpoints are kept.")] = Path("service"),
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8642,
+    base: Annotated[
+        list[str] | None, typer.Option(help="A model directory to offer as a base, besides tiny and smollm2-135m.")
+    ] = None,
+    env_file: Annotated[
+        Path | None, typer.Option(help="Write the HUD_* addresses and the key here once it is ready.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of adapters and of completions without one.")] = 0,
+    deterministic: Annotated[bool, typer.Option(help="Sample one request at a time, repeatably.")] = False,
+    threads: Annotated[int, typer.Option(min=1, help="Threads that torch computes with.")] = 1,
+    device: Annotated[str, typer.Option(help="A torch device.")] = "cpu",
+) -> None:
+    """Run the embedded training service until SIGINT or SIGTERM.
+
+    The key is HUD_API_KEY from the environment when it is set, and a new random one otherwise.
+    """
+    import anyio  # noqa: PLC0415
+
+    from hud_orchestrator import logs  # noqa: PLC0415
+    from hud_orchestrator.cli.served import announce, service_key  # noqa: PLC0415
+    from hud_orchestrator.errors import ConfigError  # noqa: PLC0415
+
+    try:
+        from hud_orchestrator.local.serve import serve as run_service  # noqa: PLC0415
+        from hud_orchestrator.local.settings import ServiceSettings  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"the embedded service needs {error.name}; install it with: pip install 'hud-orchestrator[local]'"
+        ) from error
+    from hud_orchestrator.config.local import LocalSection  # noqa: PLC0415
+
+    logs.configure(stream=sys.stderr, as_json=not sys.stderr.isatty(), level="info")
+    key, made = service_key()
+    settings = ServiceSettings(
+        state_dir=state.absolute(),
+        host=host,
+        port=port,
+        api_key=key,
+        bases=[str(Path(directory).absolute()) for directory in base or ()],
+        seed=seed,
+        deterministic=deterministic,
+        local=LocalSection(device=device, threads=threads),
+    )
+
+    async def main() -> None:
+        await run_service(settings, ready=lambda url: announce(url, key, made=made, env_file=env_file))
+
+    anyio.run(main, backend_options={"use_uvloop": True})

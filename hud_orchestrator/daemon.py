@@ -1,0 +1,237 @@
+"""A whole run, from the held directory to the written summary."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import anyio
+
+from hud_orchestrator import logs
+from hud_orchestrator.assembly import attempter, evaluator, recipe, schedule
+from hud_orchestrator.clients.catalog import Catalog
+from hud_orchestrator.clients.gateway import Gateway
+from hud_orchestrator.clients.training import Training
+from hud_orchestrator.clients.transport import Transport
+from hud_orchestrator.config.load import LoadedRun
+from hud_orchestrator.config.resolved import resolved_lines
+from hud_orchestrator.config.run import RunFile
+from hud_orchestrator.directory import RunDirectory, write_atomically
+from hud_orchestrator.edges import base_model, placement, service, tasks
+from hud_orchestrator.embedded import Addresses
+from hud_orchestrator.errors import ConfigError, ExitCode, exit_code_of, leaves
+from hud_orchestrator.feedback import Drain, PolicyCell
+from hud_orchestrator.metrics import Scoreboard
+from hud_orchestrator.resume import Standing, find_or_fork, standing
+from hud_orchestrator.rules.order import TaskOrder
+from hud_orchestrator.stages.train import Trainer
+from hud_orchestrator.store.database import Database
+from hud_orchestrator.store.history import History
+from hud_orchestrator.store.ledger import Ledger
+from hud_orchestrator.store.trajectories import Trajectories
+from hud_orchestrator.summary import Summary, summarize, write_summary
+from hud_orchestrator.supervisor import Pipeline, evaluate_when_due, run_pipeline, watch_signals
+
+CLOSING_S = 20.0
+"""Seconds for the last rows and the summary, whatever ended the run."""
+
+log = logs.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """The parts of the store, over one database."""
+
+    ledger: Ledger
+    history: History
+    trajectories: Trajectories
+
+
+async def run_daemon(loaded: LoadedRun, *, board: Scoreboard) -> Summary:
+    """Train until the last step, a signal or an error; the summary is written in any case.
+
+    Raises:
+        OrchestratorError: what made it impossible to go on, possibly inside an exception group.
+    """
+    directory = RunDirectory(loaded.run.directory)
+    with directory.held():
+        database = Database(directory.store)
+        try:
+            logs.copy_to(directory.log)
+            store = Store(
+                ledger=Ledger(database), history=History(database), trajectories=Trajectories(database)
+            )
+            await _same_run(loaded.run, store.history)
+            write_atomically(directory.config, "\n".join(resolved_lines(loaded.run, loaded.origins)) + "\n")
+            return await _session(loaded, directory, store, board)
+        finally:
+            logs.copy_to(None)
+            database.close()
+
+
+async def _session(loaded: LoadedRun, directory: RunDirectory, store: Store, board: Scoreboard) -> Summary:
+    began = time.monotonic()
+    session = await store.history.begin_session()
+    code, failure = ExitCode.BUG, None
+    try:
+        code = await _until_the_end(loaded, directory, store, board)
+    except BaseException as error:
+        code = exit_code_of(error)
+        failure = "; ".join(dict.fromkeys(str(leaf) for leaf in leaves(error)))
+        raise
+    finally:
+        with anyio.move_on_after(CLOSING_S, shield=True):
+            await store.history.end_session(session, seconds=time.monotonic() - began, exit_code=code)
+            summary = await summarize(
+                loaded.run,
+                history=store.history,
+                trajectories=store.trajectories,
+                exit_code=code,
+                error=failure,
+            )
+            write_summary(directory, summary)
+            log.info("run.ended", exit_code=int(code), steps=summary.steps, eval_last=summary.eval_last)
+    return summary
+
+
+async def _until_the_end(
+    loaded: LoadedRun, directory: RunDirectory, store: Store, board: Scoreboard
+) -> ExitCode:
+    drain = Drain()
+    finished = False
+    with drain.interruptible() as everything:
+        async with anyio.create_task_group() as guards:
+            guards.start_soon(
+                lambda: watch_signals(drain, everything, drain_s=loaded.run.run.drain_s), name="signals"
+            )
+            async with _pipeline(loaded, directory, store, board, drain) as pipeline:
+                if pipeline is not None:
+                    with drain.spared(everything):
+                        await run_pipeline(pipeline)
+            finished = not drain.requested or board.step >= loaded.run.run.steps
+            guards.cancel_scope.cancel("the run is over")
+    if finished:
+        return ExitCode.DONE
+    # A drain that ran out of time, or a second signal, has put the deadline behind us.
+    return ExitCode.ABORTED if anyio.current_time() >= everything.deadline else ExitCode.INTERRUPTED
+
+
+@asynccontextmanager
+async def _pipeline(
+    loaded: LoadedRun, directory: RunDirectory, store: Store, board: Scoreboard, drain: Drain
+) -> AsyncGenerator[Pipeline | None, None]:
+    """Everything up to the first ticket; ``None`` when the run has taken and measured all its steps."""
+    run = loaded.run
+    train, heldout = tasks(loaded, run.taskset.train), tasks(loaded, run.taskset.heldout)
+    if await _complete(run, store):
+        board.step = run.run.steps
+        yield None
+        return
+    async with AsyncExitStack() as stack:
+        board.phase = "starting the service"
+        addresses = await stack.enter_async_context(service(loaded, directory))
+        rl, api, gateway = await _transports(stack, addresses, sampling=run.rollout.concurrency)
+        board.phase = "preparing the model"
+        catalog = Catalog(api)
+        slug = await store.history.get("slug") or run.model.slug
+        model = await find_or_fork(catalog, slug=slug, base=base_model(loaded))
+        await store.history.set("slug", model.model_name)
+        training = Training(rl, model_id=model.id, timeout_s=run.trainer.call_timeout_s)
+        await _known_loss(training, run)
+        stand = await standing(
+            catalog=catalog,
+            model=model,
+            history=store.history,
+            ledger=store.ledger,
+            trajectories=store.trajectories,
+        )
+        await _restore(store.history, stand, board)
+        policy = PolicyCell(stand.policy, history=stand.versions)
+        place = await stack.enter_async_context(placement(loaded, directory))
+        samples = Gateway(gateway, model=model.model_name)
+        log.info("run.started", model=model.model_name, after_step=stand.policy.version, steps=run.run.steps)
+        pipeline = Pipeline(
+            run=run,
+            order=TaskOrder(train, seed=run.run.seed, shuffle=run.taskset.shuffle),
+            attempter=attempter(run, place, samples, policy, temperature=run.agent.temperature),
+            trainer=Trainer(
+                training=training,
+                ledger=store.ledger,
+                policy=policy,
+                schedule=schedule(run),
+                recipe=recipe(run),
+            ),
+            catalog=catalog,
+            model_id=model.id,
+            policy=policy,
+            trajectories=store.trajectories,
+            standing=stand,
+            evaluator=evaluator(run, heldout, place, samples, policy, store.history, board),
+            board=board,
+            drain=drain,
+        )
+        board.phase = "evaluating"
+        await evaluate_when_due(pipeline, stand.policy)
+        board.phase = "training"
+        board.training_since = time.monotonic()
+        yield pipeline if stand.policy.version < run.run.steps else None
+
+
+async def _complete(run: RunFile, store: Store) -> bool:
+    steps = await store.history.steps()
+    if not steps or steps[-1].number < run.run.steps or await store.ledger.open_step() is not None:
+        return False
+    measured = {evaluation.version for evaluation in await store.history.evaluations()}
+    return run.taskset.heldout is None or steps[-1].number in measured
+
+
+async def _transports(stack: AsyncExitStack, addresses: Addresses, *, sampling: int) -> list[Transport]:
+    """To the training service, the catalog and the gateway, closed with *stack*."""
+    wanted = ((addresses.rl_url, 10), (addresses.api_url, 10), (addresses.gateway_url, sampling + 10))
+    return [
+        await stack.enter_async_context(Transport(url, addresses.api_key, connections=connections))
+        for url, connections in wanted
+    ]
+
+
+async def _restore(history: History, stand: Standing, board: Scoreboard) -> None:
+    steps = await history.steps()
+    board.step = board.first_step = stand.policy.version
+    board.rewards = [step.metrics.get("reward_mean", 0.0) for step in steps]
+    board.evaluations = [(e.version, e.reward) for e in await history.evaluations()]
+    if steps:
+        log.info("run.resumed", after_step=stand.policy.version, waiting_groups=len(stand.waiting))
+
+
+async def _same_run(run: RunFile, history: History) -> None:
+    """Refuse to continue one run with the run file of another.
+
+    Raises:
+        ConfigError: seed, service, slug or base differ from what the directory was begun with.
+    """
+    now = {"seed": run.run.seed, "service": run.service, "slug": run.model.slug, "base": run.model.base}
+    text = await history.get("identity")
+    if text is None:
+        await history.set("identity", json.dumps(now))
+    elif (before := json.loads(text)) != now:
+        changed = ", ".join(
+            f"{key} was {before[key]!r}, is {now[key]!r}" for key in now if before[key] != now[key]
+        )
+        raise ConfigError(
+            f"{run.directory}: holds another run ({changed}); choose another run.name, or use --fresh to set it aside"
+        )
+    config = run.model_dump_json()
+    if (last := await history.get("config")) is not None and last != config:
+        log.info("run.config_changed", directory=str(run.directory))
+    await history.set("config", config)
+
+
+async def _known_loss(training: Training, run: RunFile) -> None:
+    known = await training.losses()
+    if run.trainer.loss not in known:
+        raise ConfigError(
+            f"trainer.loss: the service has no loss {run.trainer.loss!r}; it has {', '.join(known)}"
+        )

@@ -1,0 +1,112 @@
+"""The run directory: one run at a time, and everything in it explains itself.
+
+config.yaml        the resolved run file, without secrets
+store.db           ledger, rollouts, steps, evaluations (SQLite)
+metrics.jsonl      a line per step and per evaluation
+summary.json       how the run stands, written at every end
+run.log            every log line as JSON
+environments.log   what environment processes print
+service/           state and log of the embedded service
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from hud_orchestrator.errors import StateInUse, StateUnwritable
+
+PROBE_BYTES = 4 * 2**20
+"""Less free space than this would fail within the first steps, so it is said before they begin."""
+
+
+class RunDirectory:
+    """Paths of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.store = path / "store.db"
+        self.metrics = path / "metrics.jsonl"
+        self.summary = path / "summary.json"
+        self.log = path / "run.log"
+        self.environments_log = path / "environments.log"
+        self.service = path / "service"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Make the directory, hold it, and check that it can be written.
+
+        Raises:
+            StateInUse: another process holds it.
+            StateUnwritable: disk full, read-only, or no permission.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise StateUnwritable(f"{self.path}: cannot be made or opened: {error.strerror}") from error
+        try:
+            self._lock(handle)
+            self._probe()
+            yield
+        finally:
+            os.close(handle)
+
+    def set_aside(self) -> Path | None:
+        """Move an existing directory out of the way, and return where it is now."""
+        if not self.path.exists():
+            return None
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        kept = self.path.with_name(f"{self.path.name}.{stamp}")
+        with self.held():
+            self.path.rename(kept)
+        return kept
+
+    def _lock(self, handle: int) -> None:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
+            raise StateInUse(
+                f"{self.path}: is in use by another run (process {holder}); wait for it, or choose another run.name"
+            ) from None
+        try:
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            raise StateUnwritable(
+                f"{self.path}: cannot be written: {error.strerror}; free some space"
+            ) from error
+
+    def _probe(self) -> None:
+        probe = self.path / ".probe"
+        try:
+            probe.write_bytes(b"\0" * PROBE_BYTES)
+        except OSError as error:
+            raise StateUnwritable(
+                f"{self.path}: cannot write {PROBE_BYTES // 2**20} MiB: {error.strerror}; free some space or mend permissions"
+            ) from error
+        finally:
+            probe.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace *path* by *text*, so that a reader sees the old or the new whole.
+
+    Raises:
+        StateUnwritable: the disk is full or read-only.
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise StateUnwritable(f"{path}: cannot be written: {error.strerror}; free some space") from error

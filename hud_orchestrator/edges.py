@@ -1,0 +1,93 @@
+"""What a run touches outside the daemon: its taskset, its service, its environments."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from hud_orchestrator.config.load import LoadedRun
+from hud_orchestrator.config.local import BUNDLED_CONTEXT
+from hud_orchestrator.directory import RunDirectory
+from hud_orchestrator.embedded import Addresses, embedded_service
+from hud_orchestrator.environments.inprocess import InProcess
+from hud_orchestrator.environments.process import ProcessPool
+from hud_orchestrator.environments.protocol import Placement
+from hud_orchestrator.environments.source import SourceMistake
+from hud_orchestrator.environments.tasksets import load_taskset
+from hud_orchestrator.errors import ConfigError, KeyRefused
+from hud_orchestrator.records import Task
+from hud_orchestrator.settings import Settings
+
+
+def tasks(loaded: LoadedRun, named: str | None) -> tuple[Task, ...]:
+    """The tasks that the run file names as ``file`` or ``file.py:name``; none for none."""
+    if named is None:
+        return ()
+    file, _, name = named.partition(":")
+    return load_taskset(loaded.resolve(file), name=name or None)
+
+
+def base_model(loaded: LoadedRun) -> str | None:
+    """What to fork from, by the name that the service's catalog has for it."""
+    base = loaded.run.model.base
+    if base is None or loaded.run.service == "hud" or base in BUNDLED_CONTEXT:
+        return base
+    return str(loaded.resolve(base))
+
+
+@asynccontextmanager
+async def service(loaded: LoadedRun, directory: RunDirectory) -> AsyncGenerator[Addresses, None]:
+    """The addresses of the service, which runs for the length of the block when it is the local one.
+
+    Raises:
+        KeyRefused: HUD's service is asked for and there is no key.
+        RunFailed: the local service did not start.
+    """
+    run = loaded.run
+    if run.service == "hud":
+        settings = Settings.load()
+        if settings.api_key is None:
+            raise KeyRefused(
+                "HUD_API_KEY is not set, and service: hud needs it; set it in the environment, in .env or in ~/.hud/.env"
+            )
+        yield Addresses(
+            rl_url=settings.rl_url,
+            api_url=settings.api_url,
+            gateway_url=settings.gateway_url,
+            api_key=settings.api_key,
+        )
+        return
+    directory.service.mkdir(exist_ok=True)
+    base = base_model(loaded)
+    settings_for_child = {
+        "state_dir": str(directory.service.absolute()),
+        "bases": [base] if base is not None and base not in BUNDLED_CONTEXT else [],
+        "seed": run.run.seed,
+        "deterministic": run.run.deterministic,
+        "local": run.local.model_dump(mode="json"),
+    }
+    async with embedded_service(settings_for_child, log_file=directory.service / "service.log") as addresses:
+        yield addresses
+
+
+@asynccontextmanager
+async def placement(loaded: LoadedRun, directory: RunDirectory) -> AsyncGenerator[Placement, None]:
+    """Where environments run for the length of the block.
+
+    Raises:
+        ConfigError: the source cannot be imported.
+    """
+    runtime = loaded.run.runtime
+    source: Path = loaded.resolve(runtime.source or loaded.run.taskset.train.partition(":")[0])
+    if runtime.placement == "in-process":
+        try:
+            yield InProcess(source, teardown_s=runtime.teardown_s)
+        except SourceMistake as error:
+            raise ConfigError(f"runtime.source: {error}") from error
+        return
+    with directory.environments_log.open("ab") as log_file:
+        async with ProcessPool(
+            source, log_file=log_file, recycle_after=runtime.recycle_after, teardown_s=runtime.teardown_s
+        ) as pool:
+            yield pool

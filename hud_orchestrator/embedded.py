@@ -1,0 +1,121 @@
+"""The embedded service as a child process: started, watched, and never left behind.
+
+The child gets its settings, the key among them, as one line on its standard input, and answers with
+one line once it listens. It lives as long as that input is open: when the daemon goes away, however
+that happens, the child reads its end and stops.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import anyio
+import anyio.abc
+from anyio.streams.buffered import BufferedByteReceiveStream
+from pydantic import SecretStr
+
+from hud_orchestrator.errors import RunFailed, ServiceUnreachable
+from hud_orchestrator.logs import get_logger
+
+STOP_S = 20.0
+"""Seconds for the child to finish a step in hand and to put its weights on disk."""
+
+LINE_LIMIT = 65536
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """Where a service is, and the key for it."""
+
+    rl_url: str
+    api_url: str
+    gateway_url: str
+    api_key: SecretStr
+
+
+@asynccontextmanager
+async def embedded_service(settings: dict[str, Any], *, log_file: Path) -> AsyncGenerator[Addresses, None]:
+    """Run the embedded service for the length of the block.
+
+    Leaving the block stops it; if it ends before, the block is cancelled and the reason raised.
+
+    Raises:
+        RunFailed: it could not start.
+        ServiceUnreachable: it ended while it was needed.
+    """
+    key = SecretStr(secrets.token_urlsafe(24))
+    with log_file.open("ab") as errors:
+        process = await _spawn({**settings, "api_key": key.get_secret_value()}, errors)
+    stopping = anyio.Event()
+    try:
+        url = await _ready(process, log_file)
+        log.info("service.started", pid=process.pid, url=url)
+        async with anyio.create_task_group() as watch:
+            watch.start_soon(_watch, process, stopping, log_file, name="service-watch")
+            yield Addresses(rl_url=url, api_url=url, gateway_url=url, api_key=key)
+            stopping.set()
+            watch.cancel_scope.cancel()
+    finally:
+        stopping.set()
+        await _stop(process)
+
+
+async def _spawn(settings: dict[str, Any], errors: IO[bytes]) -> anyio.abc.Process:
+    threads = str(settings["local"]["threads"])
+    process = await anyio.open_process(
+        [sys.executable, "-m", "hud_orchestrator.local"],
+        stderr=errors,
+        # A session of its own: Ctrl-C in the terminal is for the daemon, which drains first.
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"},
+    )
+    assert process.stdin is not None
+    with suppress(anyio.BrokenResourceError):  # it died; what it printed says why
+        await process.stdin.send(json.dumps(settings).encode() + b"\n")
+    return process
+
+
+async def _ready(process: anyio.abc.Process, log_file: Path) -> str:
+    assert process.stdout is not None
+    try:
+        line = await BufferedByteReceiveStream(process.stdout).receive_until(b"\n", LINE_LIMIT)
+        said = json.loads(line)
+    except (anyio.IncompleteRead, anyio.EndOfStream, anyio.DelimiterNotFound, ValueError):
+        said = {}
+    if "url" in said:
+        return str(said["url"])
+    reason = said.get("error") or f"it ended without a word; read {log_file}"
+    raise RunFailed(f"the embedded service did not start: {reason}")
+
+
+async def _watch(process: anyio.abc.Process, stopping: anyio.Event, log_file: Path) -> None:
+    code = await process.wait()
+    if not stopping.is_set():
+        raise ServiceUnreachable(
+            f"the embedded service ended by itself with code {code}; read {log_file}, then run again to continue"
+        )
+
+
+async def _stop(process: anyio.abc.Process) -> None:
+    """Close its input, wait a bounded time, and kill what is left."""
+    with anyio.move_on_after(STOP_S, shield=True):
+        assert process.stdin is not None
+        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            await process.stdin.aclose()
+        await process.wait()
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with anyio.move_on_after(2, shield=True):
+        await process.aclose()
+    log.info("service.stopped", pid=process.pid, code=process.returncode)

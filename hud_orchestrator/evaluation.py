@@ -1,0 +1,108 @@
+"""Measure the policy on held-out tasks, with the same attempts that training makes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from statistics import fmean
+
+import anyio
+
+from hud_orchestrator.attempt import Attempter
+from hud_orchestrator.errors import RunFailed
+from hud_orchestrator.logs import get_logger
+from hud_orchestrator.metrics import Scoreboard
+from hud_orchestrator.records import Policy, Rollout, Task, Ticket
+from hud_orchestrator.store.history import Evaluation, History
+
+log = get_logger()
+
+
+class Evaluator:
+    """Attempts every held-out task and writes the mean down."""
+
+    def __init__(
+        self,
+        *,
+        attempter: Attempter,
+        tasks: Sequence[Task],
+        samples_per_task: int,
+        concurrency: int,
+        history: History,
+        board: Scoreboard,
+    ) -> None:
+        self._attempter = attempter
+        self._tickets = [
+            Ticket(group=group, member=member, task=task, purpose="eval")
+            for group, task in enumerate(tasks)
+            for member in range(samples_per_task)
+        ]
+        self._concurrency = concurrency
+        self._history = history
+        self._board = board
+
+    async def evaluate(self, policy: Policy) -> None:
+        """Measure *policy*, which must stay the head meanwhile.
+
+        A failure of infrastructure is not a low reward: the mean is over graded attempts.
+
+        Raises:
+            RunFailed: not one attempt was graded.
+        """
+        began = anyio.current_time()
+        rollouts = await self._attempt_all()
+        graded = [r for r in rollouts if r.reward is not None]
+        if not graded:
+            raise RunFailed(f"no held-out attempt was graded, the last with: {rollouts[-1].detail}")
+        evaluation = Evaluation(
+            version=policy.version,
+            checkpoint=policy.checkpoint,
+            reward=_mean([r.reward for r in graded if r.reward is not None]),
+            graded=len(graded),
+            attempted=len(rollouts),
+            seconds=anyio.current_time() - began,
+            tasks=_by_task(graded),
+        )
+        await self._history.add_evaluation(evaluation)
+        self._board.evaluations.append((evaluation.version, evaluation.reward))
+        line = {
+            "step": evaluation.version,
+            "checkpoint": evaluation.checkpoint,
+            "reward": evaluation.reward,
+            "graded": evaluation.graded,
+            "attempted": evaluation.attempted,
+            "seconds": round(evaluation.seconds, 3),
+        }
+        self._board.record({"kind": "evaluation", **line})
+        log.info("evaluation.finished", **line)
+
+    async def _attempt_all(self) -> list[Rollout]:
+        done: list[Rollout] = []
+        places = anyio.CapacityLimiter(self._concurrency)
+
+        async def one(ticket: Ticket) -> None:
+            async with places:
+                done.append(await self._attempter.attempt(ticket))
+            self._board.evaluating = (len(done), len(self._tickets))
+
+        self._board.evaluating = (0, len(self._tickets))
+        try:
+            async with anyio.create_task_group() as crew:
+                for ticket in self._tickets:
+                    crew.start_soon(one, ticket, name=f"eval-{ticket.group}-{ticket.member}")
+        finally:
+            self._board.evaluating = None
+        return done
+
+
+def _by_task(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    rewards: defaultdict[str, list[float]] = defaultdict(list)
+    for rollout in rollouts:
+        assert rollout.reward is not None  # graded
+        rewards[rollout.ticket.task.slug].append(rollout.reward)
+    return {slug: _mean(values) for slug, values in sorted(rewards.items())}
+
+
+def _mean(values: Sequence[float]) -> float:
+    # Exact summation: attempts end in any order, and the mean must not depend on it.
+    return fmean(values)

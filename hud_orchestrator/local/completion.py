@@ -1,0 +1,101 @@
+"""A request for completions, and the sequences that are sampled for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence as Several
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from hud_orchestrator.local.vocabulary import Vocabulary
+from hud_orchestrator.local.weights import Weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How tokens are chosen, and when to stop."""
+
+    temperature: float
+    top_p: float
+    max_tokens: int
+    stop: tuple[str, ...]
+    seed: int
+    choices: int
+
+
+class Completion:
+    """One request: a prompt, and as many sequences as it wants choices, all from one snapshot."""
+
+    def __init__(self, prompt: Several[int], sampling: Sampling, *, source: Callable[[], Weights]) -> None:
+        """Ask for completions of *prompt* from the snapshot that *source* gives when sampling begins."""
+        self.prompt = tuple(prompt)
+        self.sampling = sampling
+        self.done: Future[None] = Future()
+        """Resolves when every sequence has ended; its exception says why none of them counts."""
+        # A running future cannot be cancelled from outside; the engine alone decides how it ends.
+        self.done.set_running_or_notify_cancel()
+        self.abandoned = False
+        """Set by the event loop when nobody waits any more; the engine then drops the sequences."""
+        self.sequences = [Sequence(self, index) for index in range(sampling.choices)]
+        self._source = source
+        self._weights: Weights | None = None
+
+    @property
+    def weights(self) -> Weights:
+        """The snapshot, fixed when it is first asked for: at the first sequence's admission."""
+        if self._weights is None:
+            self._weights = self._source()
+        return self._weights
+
+    def fail(self, error: Exception) -> None:
+        """End the request without a result. Harmless when it has ended."""
+        self.abandoned = True
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
+class Sequence:
+    """One choice as it grows."""
+
+    def __init__(self, completion: Completion, index: int) -> None:
+        self.completion = completion
+        self.token_ids: list[int] = []
+        self.logprobs: list[float] = []
+        self.finish_reason: Literal["stop", "length"] | None = None
+        seed = completion.sampling.seed & (2**64 - 1)
+        # Philox is a counter keyed by a number: streams of different keys are independent.
+        self._uniforms = np.random.Generator(np.random.Philox(key=seed | index << 64))
+
+    def uniform(self) -> float:
+        """The next number of this sequence's own stream, in [0, 1)."""
+        return self._uniforms.random()
+
+    def accept(
+        self, token_id: int, logprob: float, *, eos_ids: frozenset[int], vocabulary: Vocabulary
+    ) -> None:
+        """Append a token, and decide whether it is the last. An end-of-turn token is an action too."""
+        self.token_ids.append(token_id)
+        self.logprobs.append(logprob)
+        if token_id in eos_ids or self._stopped(vocabulary):
+            self.finish_reason = "stop"
+        elif len(self.token_ids) == self.completion.sampling.max_tokens:
+            self.finish_reason = "length"
+        if self.finish_reason and all(one.finish_reason for one in self.completion.sequences):
+            self.completion.done.set_result(None)
+
+    def text(self, vocabulary: Vocabulary) -> str:
+        """The text of the tokens, cut before the first stop string."""
+        text = vocabulary.text(self.token_ids)
+        cuts = [at for stop in self.completion.sampling.stop if (at := text.find(stop)) >= 0]
+        return text[: min(cuts)] if cuts else text
+
+    def _stopped(self, vocabulary: Vocabulary) -> bool:
+        """Whether a stop string has appeared. Only the end can hold a new one: a character has at most
+        four tokens, and a few more tell a word's beginning."""
+        stops = self.completion.sampling.stop
+        if not stops:
+            return False
+        tail = vocabulary.text(self.token_ids[-4 * max(map(len, stops)) - 8 :])
+        return any(stop in tail for stop in stops)

@@ -1,0 +1,73 @@
+"""What has accumulated since the last step: gradients, and the facts that its checkpoint will tell."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from hud_orchestrator.local.datums import Batch
+from hud_orchestrator.local.gradient import Gradient
+from hud_orchestrator.local.weights import Tensors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """An immutable sum over calls; empty after a step, a new head or a restart."""
+
+    gradients: Tensors = field(default_factory=dict)
+    """By parameter name, fp32. Empty: there is nothing to step on."""
+    rewards: tuple[float, ...] = ()
+    num_datums: int = 0
+    num_tokens: int = 0
+    losses: tuple[str, ...] = ()
+    """Names of the losses used, each once, in order of first use."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Of the latest call."""
+
+    def plus(self, batch: Batch, gradient: Gradient) -> Pending:
+        """With one more call's gradient."""
+        metrics = {**gradient.tally.metrics(), **reward_metrics(batch)}
+        return Pending(
+            gradients=_add(self.gradients, gradient.tensors),
+            rewards=(*self.rewards, *batch.rewards),
+            num_datums=self.num_datums + len(batch.datums),
+            num_tokens=self.num_tokens + num_actions(batch),
+            losses=tuple(dict.fromkeys([*self.losses, batch.loss.name])),
+            metrics=metrics,
+        )
+
+    def facts(self) -> dict[str, float]:
+        """Metrics of the checkpoint that a step on this makes."""
+        if not self.rewards:
+            return {}
+        return {
+            **self.metrics,
+            "reward_mean": statistics.fmean(self.rewards),
+            "reward_std": statistics.pstdev(self.rewards),
+            "reward_min": min(self.rewards),
+            "reward_max": max(self.rewards),
+        }
+
+
+def reward_metrics(batch: Batch) -> dict[str, float]:
+    """Metrics of a batch that need no model: rewards are as sent, ``tokens`` counts every action token."""
+    return {
+        "reward_mean": statistics.fmean(batch.rewards),
+        "reward_std": statistics.pstdev(batch.rewards),
+        "tokens": float(num_actions(batch)),
+        "groups_without_spread": float(batch.advantages.groups_without_spread),
+    }
+
+
+def num_actions(batch: Batch) -> int:
+    """Action tokens of a batch."""
+    return sum(len(datum.output) for datum in batch.datums)
+
+
+def _add(left: Tensors, right: Tensors) -> dict[str, Tensor]:
+    return {
+        name: left[name] + right[name] if name in left and name in right else left.get(name, right.get(name))  # type: ignore[misc]
+        for name in {**left, **right}
+    }

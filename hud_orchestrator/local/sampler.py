@@ -1,0 +1,205 @@
+"""Continuous batching: sequences of one snapshot are decoded together, and come and go between steps.
+
+    waiting --admit--> batch of its snapshot --step--> one token for every row of one batch
+                       prefill, first token            ended and abandoned rows leave at once
+
+A promotion makes a new snapshot and so a new batch; the old one goes on until its rows have ended.
+Batches take turns. ``submit`` and ``withdraw`` are called by the event loop, the rest by the engine's
+thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence as Several
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from hud_orchestrator.local.completion import Completion, Sequence
+from hud_orchestrator.local.draw import draw
+from hud_orchestrator.local.kv_cache import RaggedCache
+from hud_orchestrator.local.language_model import LanguageModel
+from hud_orchestrator.local.replies import Refused
+from hud_orchestrator.local.weights import Weights
+from hud_orchestrator.logs import get_logger
+
+log = get_logger()
+
+RETRY_AFTER_S = 2
+"""What a client is told to wait when the queue is full."""
+
+
+class Sampler:
+    """The sequences that wait and the batches that run, for one language model."""
+
+    def __init__(self, model: LanguageModel, *, max_batch: int, max_queue: int, prefill_tokens: int) -> None:
+        """Decode up to *max_batch* rows in all; prefill up to *prefill_tokens* padded tokens at once."""
+        self._model = model
+        self._max_batch = max_batch
+        self._max_queue = max_queue
+        self._prefill_tokens = prefill_tokens
+        self._lock = threading.Lock()
+        self._waiting: deque[Sequence] = deque()
+        self._batches: deque[_Batch] = deque()
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to step."""
+        return bool(self._waiting or self._batches)
+
+    def load(self) -> tuple[int, int]:
+        """Sequences in batches, and sequences waiting."""
+        return sum(len(batch.rows) for batch in list(self._batches)), len(self._waiting)
+
+    def submit(self, completion: Completion) -> None:
+        """Queue a request.
+
+        Raises:
+            Refused: 503, the queue is full.
+        """
+        with self._lock:
+            if len(self._waiting) + len(completion.sequences) > self._max_queue:
+                detail = f"the queue is full: {len(self._waiting)} of at most {self._max_queue} wait"
+                raise Refused(503, detail, retry_after_s=RETRY_AFTER_S)
+            self._waiting.extend(completion.sequences)
+
+    def withdraw(self, completion: Completion) -> None:
+        """Forget a request; rows that run leave their batch before its next step."""
+        completion.abandoned = True
+        with self._lock:
+            self._waiting = deque(one for one in self._waiting if one.completion is not completion)
+
+    def step(self) -> None:
+        """Let waiting sequences in, then decode one token for each row of one batch."""
+        with torch.inference_mode():
+            for joiners in self._admit():
+                self._prefill(joiners)
+            if self._batches:
+                self._guarded(self._batches[0])
+                self._batches.rotate(-1)
+                self._batches = deque(batch for batch in self._batches if batch.rows)
+
+    def fail_all(self, error: Exception) -> None:
+        """End every request."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, deque()
+        for sequence in [*waiting, *(row for batch in self._batches for row in batch.rows)]:
+            sequence.completion.fail(error)
+        self._batches.clear()
+
+    def _admit(self) -> list[list[Sequence]]:
+        """Take from the front of the queue what fits now, grouped by snapshot."""
+        room = self._max_batch - sum(len(batch.rows) for batch in self._batches)
+        groups: dict[int, list[Sequence]] = {}
+        prompts: dict[int, set[tuple[int, ...]]] = {}
+        with self._lock:
+            while self._waiting and room > 0:
+                completion = self._waiting[0].completion
+                key = id(completion.weights)
+                unique = prompts.setdefault(key, set()) | {completion.prompt}
+                too_many = len(unique) * max(map(len, unique)) > self._prefill_tokens
+                if too_many and key in groups:
+                    break
+                prompts[key] = unique
+                groups.setdefault(key, []).append(self._waiting.popleft())
+                room -= 1
+        return list(groups.values())
+
+    def _prefill(self, joiners: list[Sequence]) -> None:
+        weights = joiners[0].completion.weights
+        batch = next((one for one in self._batches if one.weights is weights), None)
+        if batch is None:
+            batch = _Batch(self._model, weights)
+        try:
+            batch.join(joiners)
+        except Exception as error:  # noqa: BLE001 - a fault of one batch must not end the engine
+            self._report(error, [*joiners, *batch.rows])
+            batch.rows.clear()
+        if batch.rows and batch not in self._batches:
+            self._batches.append(batch)
+
+    def _guarded(self, batch: _Batch) -> None:
+        try:
+            batch.step()
+        except Exception as error:  # noqa: BLE001 - as above
+            self._report(error, batch.rows)
+            batch.rows.clear()
+
+    def _report(self, error: Exception, sequences: Several[Sequence]) -> None:
+        log.error("request.failed", stage="sampling", error=f"{type(error).__name__}: {error}")
+        for sequence in sequences:
+            sequence.completion.fail(Refused(500, f"sampling failed: {type(error).__name__}: {error}"))
+
+
+class _Batch:
+    """Rows that are decoded together: they share a snapshot and a cache."""
+
+    def __init__(self, model: LanguageModel, weights: Weights) -> None:
+        self.weights = weights
+        self.rows: list[Sequence] = []
+        self._model = model
+        self._cache = RaggedCache()
+
+    def join(self, joiners: list[Sequence]) -> None:
+        """Prefill, each distinct prompt once, and draw the joiners' first tokens."""
+        prompts = list(dict.fromkeys(one.completion.prompt for one in joiners))
+        width = max(map(len, prompts))
+        padded = torch.tensor([[*prompt, *[0] * (width - len(prompt))] for prompt in prompts])
+        ends = torch.tensor([row * width + len(prompt) - 1 for row, prompt in enumerate(prompts)])
+        prefilled, device = DynamicCache(), self._model.device
+        logits = self._model.logits(self.weights.tensors, padded.to(device), ends.to(device), cache=prefilled)
+        sources = [prompts.index(one.completion.prompt) for one in joiners]
+        self._cache.join(prefilled, sources, [len(one.completion.prompt) for one in joiners])
+        self.rows += joiners
+        self._extend(joiners, logits[sources])
+        self._drop_ended()
+
+    def step(self) -> None:
+        """Decode one token for every row."""
+        self._drop_ended()
+        if not self.rows:
+            return
+        device = self._model.device
+        mask, positions = self._cache.masks(device)
+        last = torch.tensor([[row.token_ids[-1]] for row in self.rows], device=device)
+        everyone = torch.arange(len(self.rows), device=device)
+        logits = self._model.logits(
+            self.weights.tensors,
+            last,
+            everyone,
+            cache=self._cache.past,
+            attention_mask=mask,
+            position_ids=positions,
+        )
+        self._cache.advance()
+        self._extend(self.rows, logits)
+        self._drop_ended()
+
+    def _extend(self, rows: Several[Sequence], logits: Tensor) -> None:
+        """Draw a token for each of *rows* from its row of *logits*. Shape [len(rows), V]."""
+        wishes = [row.completion.sampling for row in rows]
+        uniforms = torch.tensor([row.uniform() for row in rows], dtype=torch.float32, device=logits.device)
+        temperatures = torch.tensor([wish.temperature for wish in wishes], device=logits.device)
+        top_ps = torch.tensor([wish.top_p for wish in wishes], device=logits.device)
+        tokens, logprobs = draw(logits, uniforms, temperatures, top_ps)
+        sound = logprobs.isfinite().tolist()
+        for row, token, logprob, is_sound in zip(
+            rows, tokens.tolist(), logprobs.tolist(), sound, strict=True
+        ):
+            if not is_sound:
+                detail = (
+                    f"checkpoint {self.weights.id} gives probabilities that are not finite; it has diverged"
+                )
+                row.completion.fail(Refused(500, detail))
+            elif not row.completion.abandoned:
+                row.accept(token, logprob, eos_ids=self._model.eos_ids, vocabulary=self._model.vocabulary)
+
+    def _drop_ended(self) -> None:
+        for index in range(len(self.rows) - 1, -1, -1):
+            if self.rows[index].finish_reason or self.rows[index].completion.abandoned:
+                self._cache.leave(index)
+                self.rows[index] = self.rows[-1]
+                self.rows.pop()

@@ -1,0 +1,141 @@
+"""Run the service until it is cancelled or told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import anyio
+import torch
+import uvicorn
+
+from hud_orchestrator.errors import StateInUse, StateUnwritable
+from hud_orchestrator.local.app import build_app
+from hud_orchestrator.local.catalog import Catalog
+from hud_orchestrator.local.service import Service
+from hud_orchestrator.local.settings import ServiceSettings
+from hud_orchestrator.logs import get_logger
+
+log = get_logger()
+
+KEEP_ALIVE_S = 120
+"""Idle connections stay open this long: clients keep theirs, and must not find them closed."""
+
+DRAIN_S = 25
+"""Longest wait for answers in hand after the end was asked for."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers, and with a word when it listens."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+
+async def serve(settings: ServiceSettings, *, ready: Callable[[str], None]) -> None:
+    """Serve until cancelled; then finish the optimizer step in hand, refuse the rest, and return.
+
+    Args:
+        settings: what to serve and where.
+        ready: called with the service's URL once requests are accepted.
+
+    Raises:
+        StateInUse: another service has the state directory.
+        StateUnwritable: the state directory cannot be made or written.
+        OSError: the port is taken.
+    """
+    if settings.deterministic:
+        torch.use_deterministic_algorithms(True)
+    with _locked(settings.state_dir), _listening(settings) as listener:
+        catalog = await asyncio.to_thread(Catalog, settings.state_dir, settings.bases)
+        service = Service(settings, catalog)
+        url = f"http://{settings.host}:{listener.getsockname()[1]}"
+        server = _Server(_config(service), lambda: _announce(url, ready))
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            await asyncio.shield(serving)
+        finally:
+            with anyio.move_on_after(DRAIN_S, shield=True):
+                await service.close()
+                server.should_exit = True
+                await serving
+            log.info("service.stopped", url=url)
+
+
+async def serve_until_told(
+    settings: ServiceSettings, *, ready: Callable[[str], None], told: asyncio.Event | None = None
+) -> None:
+    """``serve``, and end on SIGTERM, on SIGINT or when *told* is set."""
+    end = told or asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end.set)
+    try:
+        async with anyio.create_task_group() as group:
+
+            async def run() -> None:
+                await serve(settings, ready=ready)
+                end.set()
+
+            group.start_soon(run)
+            await end.wait()
+            group.cancel_scope.cancel()
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def _config(service: Service) -> uvicorn.Config:
+    return uvicorn.Config(
+        build_app(service),
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+
+
+def _announce(url: str, ready: Callable[[str], None]) -> None:
+    log.info("service.started", url=url)
+    ready(url)
+
+
+@contextlib.contextmanager
+def _listening(settings: ServiceSettings) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((settings.host, settings.port))
+        yield listener
+
+
+@contextlib.contextmanager
+def _locked(state_dir: Path) -> Iterator[None]:
+    """Hold the state directory; the kernel lets go of it when the process dies."""
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        file = (state_dir / "lock").open("a")
+    except OSError as error:
+        raise StateUnwritable(f"{state_dir} cannot be used: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StateInUse(f"{state_dir} is used by another service") from error
+        yield

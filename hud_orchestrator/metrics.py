@@ -1,0 +1,123 @@
+"""What is counted while a run goes on: one scoreboard, read by the live view and the summary."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hud_orchestrator.records import Outcome, Rollout, Step
+
+RATE_WINDOW_S = 10.0
+"""Seconds over which tokens per second are averaged."""
+
+
+class MetricsFile:
+    """One JSON object per line, appended: ``{"kind": "step" | "evaluation", ...}``."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Write one line, whole or not at all as far as one ``write`` is."""
+        line = json.dumps(dict(record), separators=(",", ":"), allow_nan=False) + "\n"
+        handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(handle, line.encode())
+        finally:
+            os.close(handle)
+
+
+class Scoreboard:
+    """Counters and curves of a run, written by the stages and read by anybody."""
+
+    def __init__(self, *, total_steps: int, metrics: MetricsFile | None = None) -> None:
+        self.total_steps = total_steps
+        self.first_step = 0
+        """The step that this session began after."""
+        self.step = 0
+        self.phase = "starting"
+        self.rewards: list[float] = []
+        """Mean training reward of every step, this session's and earlier ones'."""
+        self.evaluations: list[tuple[int, float]] = []
+        """Policy version and held-out reward."""
+        self.evaluating: tuple[int, int] | None = None
+        """Attempts done and planned of an evaluation under way."""
+        self.outcomes: Counter[Outcome] = Counter()
+        self.flying = 0
+        self.staleness = 0.0
+        self.tokens = 0
+        self.training_since: float | None = None
+        self._recent: deque[tuple[float, int]] = deque()
+        self._metrics = metrics
+
+    @contextmanager
+    def in_flight(self) -> Iterator[None]:
+        """Count a rollout while it runs."""
+        self.flying += 1
+        try:
+            yield
+        finally:
+            self.flying -= 1
+
+    def rollout_ended(self, rollout: Rollout) -> None:
+        """Count a training rollout."""
+        self.outcomes[rollout.outcome] += 1
+        self.tokens += rollout.num_tokens
+        self._recent.append((time.monotonic(), rollout.num_tokens))
+
+    def step_ended(self, step: Step) -> None:
+        """Count a step and write its line."""
+        self.step = step.number
+        self.rewards.append(step.metrics["reward_mean"])
+        self.staleness = step.metrics["staleness_max"]
+        self.record(
+            {
+                "kind": "step",
+                "step": step.number,
+                "checkpoint": step.policy.checkpoint,
+                "skipped": step.skipped,
+                "learning_rate": step.learning_rate,
+                "seconds": round(step.seconds, 4),
+                "tokens_per_second": round(self.tokens_per_second, 1),
+                "dropped": {str(k): v for k, v in step.batch.dropped.items()},
+                "outcomes": {str(k): v for k, v in self.outcomes.items()},
+                **step.metrics,
+            }
+        )
+
+    def record(self, line: Mapping[str, Any]) -> None:
+        """Write a line of metrics, with the time."""
+        if self._metrics is not None:
+            self._metrics.append({"time": round(time.time(), 3), **line})
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens of rollouts that ended in the last seconds, per second."""
+        now = time.monotonic()
+        while self._recent and self._recent[0][0] < now - RATE_WINDOW_S:
+            self._recent.popleft()
+        return sum(tokens for _, tokens in self._recent) / RATE_WINDOW_S
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds to the last step at this session's pace, ``None`` before its first step."""
+        done = self.step - self.first_step
+        if self.training_since is None or done < 1:
+            return None
+        return (time.monotonic() - self.training_since) / done * (self.total_steps - self.step)
+
+    @property
+    def cut_short(self) -> int:
+        """Rollouts whose agent the deadline stopped and whose work was graded."""
+        return self.outcomes[Outcome.CUT_SHORT]
+
+    @property
+    def failed(self) -> int:
+        """Rollouts without a grade."""
+        return sum(count for outcome, count in self.outcomes.items() if not outcome.graded)

@@ -1,0 +1,104 @@
+"""Rollouts become groups, groups become batches; what does not train ends here, with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from hud_orchestrator.errors import RunFailed
+from hud_orchestrator.feedback import Permits
+from hud_orchestrator.logs import get_logger
+from hud_orchestrator.records import Batch, Ending, Group, Rollout
+from hud_orchestrator.rules.batching import BatchCutter
+from hud_orchestrator.rules.grading import GradingRule
+from hud_orchestrator.rules.grouping import GroupTable
+from hud_orchestrator.store.trajectories import Trajectories
+from hud_orchestrator.streams import offer
+
+FRUITLESS_STEPS = 3
+"""Steps in a row in which every single group failed, after which the run gives up."""
+
+log = get_logger()
+
+
+async def collect(
+    rollouts: MemoryObjectReceiveStream[Rollout],
+    batches: MemoryObjectSendStream[Batch],
+    *,
+    groups: GroupTable,
+    desk: Desk,
+    waiting: Sequence[Group],
+) -> None:
+    """Cut batches until the input ends or train stops listening. *waiting* were sampled before a restart.
+
+    Raises:
+        RunFailed: no group of several steps in a row could be graded.
+    """
+    async with rollouts, batches:
+        for group in waiting:
+            log.info("group.readmitted", group=group.number)
+            batch = await desk.place(group, written=True)
+            if batch is not None and not await offer(batches, batch):
+                return
+        async for rollout in rollouts:
+            whole = groups.add(rollout)
+            batch = None if whole is None else await desk.place(whole, written=False)
+            if batch is not None and not await offer(batches, batch):
+                return
+
+
+@dataclass(slots=True, kw_only=True)
+class Desk:
+    """Where a whole group is judged, written down and given its place."""
+
+    grading: GradingRule
+    cutter: BatchCutter
+    permits: Permits
+    trajectories: Trajectories
+    fruitless: int = 0
+
+    async def place(self, group: Group, *, written: bool) -> Batch | None:
+        """Judge *group*; the batch that is now full, if one is."""
+        verdict = self.grading.apply(group)
+        ending = verdict if isinstance(verdict, Ending) else None
+        step = self.cutter.step if ending else None
+        if not written:
+            await self.trajectories.add(group, ending=ending, step=step)
+        elif ending:
+            await self.trajectories.end(group.number, ending=ending, step=step)
+        self.cutter.saw(group)
+        if isinstance(verdict, Ending):
+            self._drop(group.number, verdict)
+        else:
+            self.cutter.keep(verdict)
+        await self._sweep()
+        batch = self.cutter.cut()
+        if batch is not None:
+            self._give_up_when_fruitless(batch, group)
+        return batch
+
+    def _drop(self, number: int, ending: Ending) -> None:
+        replaced = self.cutter.drop(ending)
+        log.info("group.dropped", group=number, step=self.cutter.step, reason=ending, replaced=replaced)
+        if replaced:
+            self.permits.give_back(1, reason="dropped")
+
+    async def _sweep(self) -> None:
+        for group in self.cutter.sweep():
+            await self.trajectories.end(group.number, ending=Ending.STALE, step=self.cutter.step)
+            log.info(
+                "group.dropped", group=group.number, step=self.cutter.step, reason=Ending.STALE, replaced=True
+            )
+            self.permits.give_back(1, reason="dropped")
+
+    def _give_up_when_fruitless(self, batch: Batch, last: Group) -> None:
+        failed = not batch.groups and set(batch.dropped) == {Ending.FAILED}
+        self.fruitless = self.fruitless + 1 if failed else 0
+        if self.fruitless == FRUITLESS_STEPS:
+            reason = next((rollout.detail for rollout in last.rollouts if rollout.detail), "no detail")
+            raise RunFailed(
+                f"every group of {self.fruitless} steps in a row failed, the last with: {reason}; "
+                "mend the environment or the gateway and run again"
+            )

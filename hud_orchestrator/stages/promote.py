@@ -1,0 +1,72 @@
+"""Steps become policy: confirm the head, publish it, give permits back, and evaluate when it is due."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream
+
+from hud_orchestrator.clients.catalog import Catalog, head
+from hud_orchestrator.errors import HeadMoved
+from hud_orchestrator.feedback import Permits, PolicyCell
+from hud_orchestrator.logs import get_logger
+from hud_orchestrator.metrics import Scoreboard
+from hud_orchestrator.records import Policy, Step
+
+LAG_S = 60
+"""Seconds that a checkpoint list may lag behind the answer of the step that it should show."""
+LAG_WAIT_S = 1.0
+
+log = get_logger()
+
+
+async def promote(
+    steps: MemoryObjectReceiveStream[Step],
+    *,
+    catalog: Catalog,
+    model_id: str,
+    policy: PolicyCell,
+    permits: Permits,
+    evaluate: Callable[[Policy], Awaitable[None]],
+    board: Scoreboard,
+) -> None:
+    """Publish one policy per step, in order. The step after may be applied once this one is settled."""
+    async with steps:
+        async for step in steps:
+            if not step.skipped:
+                await _confirm(catalog, model_id, step)
+            policy.publish(step.policy)
+            permits.give_back(step.batch.permits, reason="trained")
+            board.step_ended(step)
+            log.info(
+                "step.skipped" if step.skipped else "step.taken",
+                step=step.number,
+                checkpoint=step.policy.checkpoint,
+                reward=round(step.metrics["reward_mean"], 4),
+                groups=len(step.batch.groups),
+                seconds=round(step.seconds, 3),
+            )
+            await evaluate(step.policy)
+            policy.settle(step.number)
+
+
+async def _confirm(catalog: Catalog, model_id: str, step: Step) -> None:
+    """Wait until the tree shows the step's checkpoint as its head.
+
+    Raises:
+        HeadMoved: another checkpoint is the head.
+    """
+    expected = step.policy.checkpoint
+    until = anyio.current_time() + LAG_S
+    while True:
+        tree = await catalog.checkpoints(model_id)
+        active = head(tree)
+        if active is not None and active.id == expected:
+            return
+        if any(node.id == expected for node in tree) or anyio.current_time() >= until:
+            raise HeadMoved(
+                f"step {step.number} made checkpoint {expected}, and the head is {active.id if active else 'unset'}: "
+                "somebody else moves this model's head; give each run a slug of its own"
+            )
+        await anyio.sleep(LAG_WAIT_S)

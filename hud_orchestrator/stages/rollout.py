@@ -1,0 +1,53 @@
+"""Tickets become rollouts: workers that attempt one ticket after the other."""
+
+from __future__ import annotations
+
+from anyio import create_task_group
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from hud_orchestrator.attempt import Attempter
+from hud_orchestrator.logs import get_logger
+from hud_orchestrator.metrics import Scoreboard
+from hud_orchestrator.records import Rollout, Ticket
+from hud_orchestrator.streams import offer
+
+log = get_logger()
+
+
+async def rollout(
+    tickets: MemoryObjectReceiveStream[Ticket],
+    rollouts: MemoryObjectSendStream[Rollout],
+    *,
+    attempter: Attempter,
+    workers: int,
+    board: Scoreboard,
+) -> None:
+    """Attempt tickets, *workers* at a time. Every ticket yields exactly one rollout."""
+    async with tickets, rollouts, create_task_group() as crew:
+        for index in range(workers):
+            crew.start_soon(
+                _work, tickets.clone(), rollouts.clone(), attempter, board, name=f"rollout-{index}"
+            )
+
+
+async def _work(
+    tickets: MemoryObjectReceiveStream[Ticket],
+    rollouts: MemoryObjectSendStream[Rollout],
+    attempter: Attempter,
+    board: Scoreboard,
+) -> None:
+    async with tickets, rollouts:
+        async for ticket in tickets:
+            with board.in_flight():
+                attempted = await attempter.attempt(ticket)
+            board.rollout_ended(attempted)
+            if not attempted.outcome.graded:
+                log.warning(
+                    "rollout.failed",
+                    group=ticket.group,
+                    member=ticket.member,
+                    outcome=attempted.outcome,
+                    reason=attempted.detail,
+                )
+            if not await offer(rollouts, attempted):
+                return

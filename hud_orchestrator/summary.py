@@ -1,0 +1,69 @@
+"""How a run stands, as ``summary.json`` says it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from hud_orchestrator.config.run import RunFile
+from hud_orchestrator.directory import RunDirectory, write_atomically
+from hud_orchestrator.store.history import History
+from hud_orchestrator.store.trajectories import Trajectories
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """One run, over all its sessions."""
+
+    name: str
+    service: str
+    model: str
+    """The gateway slug."""
+    steps: int
+    """Steps that are over."""
+    steps_wanted: int
+    seconds: float
+    """Wall-clock, over all sessions that ended by themselves."""
+    eval_first: float | None
+    """Held-out reward of the first evaluation, ``None`` without one."""
+    eval_last: float | None
+    reward_first: float | None
+    """Mean training reward of the first step."""
+    reward_last: float | None
+    rollouts: Mapping[str, int]
+    """Training rollouts by outcome."""
+    head: str | None
+    """The checkpoint that the slug serves."""
+    exit_code: int
+    error: str | None = None
+    """What ended the run, when something did."""
+
+
+async def summarize(
+    run: RunFile, *, history: History, trajectories: Trajectories, exit_code: int, error: str | None
+) -> Summary:
+    """Read the summary off the store."""
+    steps, evaluations = await history.steps(), await history.evaluations()
+    made = [step.checkpoint for step in steps if step.checkpoint is not None]
+    return Summary(
+        name=run.run.name,
+        service=run.service,
+        model=await history.get("slug") or run.model.slug,
+        steps=steps[-1].number if steps else 0,
+        steps_wanted=run.run.steps,
+        seconds=round(await history.seconds(), 3),
+        eval_first=evaluations[0].reward if evaluations else None,
+        eval_last=evaluations[-1].reward if evaluations else None,
+        reward_first=steps[0].metrics.get("reward_mean") if steps else None,
+        reward_last=steps[-1].metrics.get("reward_mean") if steps else None,
+        rollouts=dict(sorted((await trajectories.outcomes()).items())),
+        head=made[-1] if made else await history.get("first_head") or None,
+        exit_code=exit_code,
+        error=error,
+    )
+
+
+def write_summary(directory: RunDirectory, summary: Summary) -> None:
+    """Replace ``summary.json``."""
+    write_atomically(directory.summary, json.dumps(asdict(summary), indent=2) + "\n")

@@ -1,0 +1,163 @@
+"""Wire the stages together, own the task group, answer signals.
+
+    tasks ==> source ==Ticket==> rollout xN ==Rollout==> collect ==Batch==> train ==Step==> promote
+                ^                  ^    \\                   |                 |               |  |
+                |                  |     store.trajectories |             store.ledger        |  |
+                |                  +------- policy cell (read; one writer) -------------------+  |
+                +------------------------- permits: given back "trained" ------------------------+
+                +------------------------- permits: given back "dropped" <-- collect
+
+    stage     takes      waits for              unblocked by                    ends when
+    source    tasks      a permit               promote / collect giving back   rollout stops listening
+    rollout   Ticket     a ticket, a slot       source; collect receiving       input closed, workers idle
+    collect   Rollout    a rollout              any worker                      input closed; train stops listening
+    train     Batch      a batch, the service   collect; the service            input closed; step budget reached
+    promote   Step       a step                 train                           input closed -> the rest is cancelled
+
+Streams have no buffer. Leaving a stage closes both its streams, so an end travels both ways. The first
+SIGINT or SIGTERM drains: sampling is cancelled, the step in hand is finished. The second one, or the
+end of ``run.drain_s``, cancels everything.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from functools import partial
+
+import anyio
+from anyio import create_memory_object_stream, create_task_group
+
+from hud_orchestrator.attempt import Attempter
+from hud_orchestrator.clients.catalog import Catalog
+from hud_orchestrator.config.run import RunFile
+from hud_orchestrator.evaluation import Evaluator
+from hud_orchestrator.feedback import Drain, Permits, PolicyCell
+from hud_orchestrator.logs import get_logger
+from hud_orchestrator.metrics import Scoreboard
+from hud_orchestrator.records import Batch, Policy, Rollout, Step, Ticket
+from hud_orchestrator.resume import Standing
+from hud_orchestrator.rules.batching import BatchCutter
+from hud_orchestrator.rules.grading import GradingRule
+from hud_orchestrator.rules.grouping import GroupTable
+from hud_orchestrator.rules.order import TaskOrder
+from hud_orchestrator.stages.collect import Desk, collect
+from hud_orchestrator.stages.promote import promote
+from hud_orchestrator.stages.rollout import rollout
+from hud_orchestrator.stages.source import source
+from hud_orchestrator.stages.train import Trainer, train
+from hud_orchestrator.store.trajectories import Trajectories
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pipeline:
+    """Everything the stages share."""
+
+    run: RunFile
+    order: TaskOrder
+    attempter: Attempter
+    trainer: Trainer
+    catalog: Catalog
+    model_id: str
+    policy: PolicyCell
+    trajectories: Trajectories
+    standing: Standing
+    evaluator: Evaluator | None
+    board: Scoreboard
+    drain: Drain
+
+
+async def run_pipeline(pipeline: Pipeline) -> None:
+    """Run the five stages until the last step is promoted, or the run drains."""
+    run, standing, board, drain = pipeline.run, pipeline.standing, pipeline.board, pipeline.drain
+    permits = Permits(
+        groups_per_step=run.rollout.groups_per_step,
+        staleness=run.pipeline.staleness,
+        taken=len(standing.waiting),
+    )
+    tickets, tickets_out = create_memory_object_stream[Ticket](0)
+    rollouts, rollouts_out = create_memory_object_stream[Rollout](0)
+    batches, batches_out = create_memory_object_stream[Batch](0)
+    steps, steps_out = create_memory_object_stream[Step](0)
+
+    async def sample() -> None:
+        with drain.interruptible():
+            async with tickets, tickets_out, rollouts, create_task_group() as sampling:
+                sampling.start_soon(partial(
+                    source, tickets, order=pipeline.order, group_size=run.rollout.group_size, permits=permits,
+                    ended=standing.ended, waiting={group.number for group in standing.waiting},
+                ), name="source")  # fmt: skip
+                sampling.start_soon(partial(
+                    rollout, tickets_out, rollouts, attempter=pipeline.attempter,
+                    workers=run.rollout.concurrency, board=board,
+                ), name="rollout")  # fmt: skip
+
+    desk = Desk(
+        grading=grading_rule(run),
+        cutter=batch_cutter(run, standing),
+        permits=permits,
+        trajectories=pipeline.trajectories,
+    )
+    async with rollouts_out, batches, batches_out, steps, steps_out, create_task_group() as stages:
+        stages.start_soon(sample, name="sampling")
+        stages.start_soon(partial(
+            collect, rollouts_out, batches, groups=GroupTable(size=run.rollout.group_size), desk=desk,
+            waiting=standing.waiting,
+        ), name="collect")  # fmt: skip
+        stages.start_soon(partial(
+            train, batches_out, steps, trainer=pipeline.trainer, last_step=run.run.steps, drain=drain
+        ), name="train")  # fmt: skip
+        await promote(
+            steps_out, catalog=pipeline.catalog, model_id=pipeline.model_id, policy=pipeline.policy, permits=permits,
+            evaluate=partial(evaluate_when_due, pipeline), board=board,
+        )  # fmt: skip
+        # The last policy is out: what is still being sampled has nobody to train it.
+        stages.cancel_scope.cancel("the last step is promoted")
+
+
+def grading_rule(run: RunFile) -> GradingRule:
+    """The run file's treatment of rewards."""
+    return GradingRule(
+        partial=run.rollout.partial.policy,
+        factor=run.rollout.partial.factor,
+        # Imitation needs no spread: it does not look at rewards.
+        drop_no_spread=run.pipeline.drop_no_spread and run.trainer.loss != "cross_entropy",
+    )
+
+
+def batch_cutter(run: RunFile, standing: Standing) -> BatchCutter:
+    """The run file's rule for cutting batches, at the step after the last consumed one."""
+    return BatchCutter(
+        next_step=standing.policy.version + 1,
+        groups_per_step=run.rollout.groups_per_step,
+        replacements=run.replacements,
+        staleness=run.pipeline.staleness,
+    )
+
+
+async def evaluate_when_due(pipeline: Pipeline, policy: Policy) -> None:
+    """Evaluate before the first step, every N steps and after the last; a drain cuts it off."""
+    run, evaluator = pipeline.run, pipeline.evaluator
+    due = policy.version % run.evaluation.every == 0 or policy.version == run.run.steps
+    known = any(version == policy.version for version, _ in pipeline.board.evaluations)
+    if evaluator is None or known or not due:
+        return
+    with pipeline.drain.interruptible():
+        await evaluator.evaluate(policy)
+
+
+async def watch_signals(drain: Drain, everything: anyio.CancelScope, *, drain_s: float) -> None:
+    """Drain on the first SIGINT or SIGTERM; cancel everything on the second, or when time is up."""
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for number in signals:
+            name = signal.Signals(number).name
+            if drain.requested:
+                log.warning("run.aborting", signal=name)
+                # In the past, so that a second signal and the end of the time look the same.
+                everything.deadline = anyio.current_time()
+                return
+            log.info("run.draining", signal=name, limit_s=drain_s)
+            everything.deadline = anyio.current_time() + drain_s
+            drain.request()

@@ -1,0 +1,103 @@
+"""Errors become one line and one code, however deep they lie."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from hud_orchestrator import errors
+from hud_orchestrator.cli.exits import exit_code
+
+Captured = pytest.CaptureFixture[str]
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def call() -> None:
+        raise error
+
+    return call
+
+
+def test_a_call_that_returns_exits_0(capsys: Captured) -> None:
+    assert exit_code(lambda: None) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.RunFailed("x"), 1),
+        (errors.RequestRejected("x", status=400), 1),
+        (errors.HeadMoved("x"), 1),
+        (errors.OutcomeUnknown("x"), 3),
+        (errors.ServiceUnreachable("x"), 69),
+        (errors.ServiceBusy("x"), 69),
+        (errors.StateUnwritable("x"), 74),
+        (errors.StateInUse("x"), 75),
+        (errors.KeyRefused("x"), 77),
+        (errors.Interrupted("x"), 130),
+    ],
+)
+def test_an_error_is_one_line_on_stderr_and_its_own_code(
+    capsys: Captured, error: errors.OrchestratorError, code: int
+) -> None:
+    assert exit_code(raising(error)) == code
+    assert capsys.readouterr() == ("", "error: x\n")
+
+
+def test_mistakes_of_a_run_file_are_printed_as_they_are(capsys: Captured) -> None:
+    assert exit_code(raising(errors.ConfigError("run.yaml:1:1: a\nrun.yaml:2:1: b"))) == 2
+    assert capsys.readouterr().err == "run.yaml:1:1: a\nrun.yaml:2:1: b\n"
+
+
+def test_a_group_shows_its_leaves_each_once_and_the_code_of_the_gravest(capsys: Captured) -> None:
+    group = BaseExceptionGroup(
+        "unhandled errors in a TaskGroup",
+        [
+            errors.ServiceUnreachable("no connection"),
+            ExceptionGroup(
+                "inner", [errors.OutcomeUnknown("step 4"), errors.ServiceUnreachable("no connection")]
+            ),
+            KeyboardInterrupt(),
+        ],
+    )
+
+    assert exit_code(raising(group)) == 3
+    assert capsys.readouterr().err == "error: no connection\nerror: step 4\nerror: interrupted\n"
+
+
+def test_an_interruption_exits_130(capsys: Captured) -> None:
+    assert exit_code(raising(KeyboardInterrupt())) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_anything_else_is_a_bug_with_its_traceback(capsys: Captured) -> None:
+    assert exit_code(raising(ExceptionGroup("g", [KeyError(7), errors.RunFailed("x")]))) == 70
+
+    shown = capsys.readouterr().err
+    assert "Traceback" in shown
+    assert shown.endswith(
+        "error: this is a bug in hud_orchestrator, please report it: KeyError: 7\nerror: x\n"
+    )
+
+
+@pytest.mark.parametrize(("code", "seen"), [(None, 0), (0, 0), (2, 2), ("sorry", 1)])
+def test_an_exit_that_was_asked_for_keeps_its_code(code: int | str | None, seen: int) -> None:
+    assert exit_code(raising(SystemExit(code))) == seen
+
+
+def test_the_order_of_gravity_names_every_code_that_is_an_error() -> None:
+    from hud_orchestrator.cli.exits import GRAVEST_FIRST
+
+    assert set(GRAVEST_FIRST) == set(errors.ExitCode) - {errors.ExitCode.DONE}
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    script = f"{sys.executable} -m hud_orchestrator schema | true; exit ${{PIPESTATUS[0]}}"
+
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr) == (1, "")

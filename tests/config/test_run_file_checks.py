@@ -1,0 +1,138 @@
+"""Combinations of values with which a run cannot work, or cannot learn, are refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hud_orchestrator.config.load import load
+from hud_orchestrator.errors import ConfigError
+
+RunFile = Callable[..., Path]
+
+
+def only(path: Path, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(path, overrides=overrides)
+    (line,) = str(caught.value).split("\n")
+    return line.removeprefix(f"{path.parent}/").removeprefix("--set: ")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (
+            ["rollout.grading_reserve_s=600"],
+            "rollout.grading_reserve_s: 600 s must be less than rollout.deadline_s (600 s), or",
+        ),
+        (["rollout.concurrency=7"], "rollout.concurrency: 7 is less than rollout.group_size (8)"),
+        (["rollout.group_size=1"], "rollout.group_size: a group of 1 has nothing to be compared with"),
+        (
+            ["rollout.group_size=1", "trainer.loss=cross_entropy"],
+            "pipeline.drop_no_spread: true drops every group of 1",
+        ),
+        (["agent.temperature=0"], "agent.temperature: 0 makes all 8 attempts of a group the same"),
+        (["run.deterministic=true", "pipeline.staleness=1"], "pipeline.staleness: 1 lets the clock decide"),
+        (["run.deterministic=true", "service=hud"], "run.deterministic: true needs service: local"),
+        (
+            ["trainer.max_grad_norm=1", "service=hud"],
+            "trainer.max_grad_norm: 1 works with service: local only",
+        ),
+        (
+            ["trainer.learning_rate.final=1"],
+            "trainer.learning_rate.final: 1 is above trainer.learning_rate.peak (0.0001)",
+        ),
+        (
+            ["trainer.learning_rate.warmup_steps=30"],
+            "trainer.learning_rate.warmup_steps: 30 must be less than run.steps (30)",
+        ),
+        (
+            ["trainer.loss=ppoo"],
+            'trainer.loss: "ppoo" is not a loss of the local service; allowed: cross_entropy',
+        ),
+        (
+            ["trainer.loss_config.epsilon=0.2", "trainer.loss=ppo"],
+            'trainer.loss_config.epsilon: "ppo" takes no such',
+        ),
+        (["trainer.loss_config.beta=0", "trainer.loss=dro"], "trainer.loss_config.beta: 0 is out of range"),
+        (
+            ["trainer.loss=ppo", "trainer.loss_config={clip_low_threshold: 0.2, clip_high_threshold: 0.2}"],
+            "trainer.loss_config.clip_low_threshold: 0.2 must be less than clip_high_threshold (0.2)",
+        ),
+        (
+            ["model.base=smollm2"],
+            'model.base: "smollm2" is neither bundled (tiny, smollm2-135m) nor a directory',
+        ),
+        (
+            ["agent.max_tokens=128"],
+            "agent.max_tokens: 128 leaves no room for a prompt: tiny has a context of 128",
+        ),
+        (["taskset.train=no.py:x"], "taskset.train: there is no file "),
+        (["taskset.heldout=no.jsonl"], "taskset.heldout: there is no file "),
+        (
+            ["taskset.train=tasks.txt"],
+            'taskset.train: "tasks.txt" is not a taskset; allowed: a .json, .jsonl or .py',
+        ),
+        (["taskset.train=tasks.py:1st"], 'taskset.train: "1st" after the colon is not the name of a list'),
+        (["runtime.source=no.py"], "runtime.source: there is no file "),
+        (["runtime.source=tasks.txt"], 'runtime.source: "tasks.txt" is not a .py file'),
+    ],
+)
+def test_a_run_that_cannot_work_is_refused(run_file: RunFile, overrides: list[str], line: str) -> None:
+    assert only(run_file(), *overrides).startswith(line)
+
+
+def test_the_line_is_that_of_the_key_somebody_wrote(run_file: RunFile) -> None:
+    assert only(run_file("rollout:\n  deadline_s: 20\n")).startswith(
+        "run.yaml:6:15: rollout.grading_reserve_s: 60 s"
+    )
+
+
+def test_tasks_of_a_json_file_need_a_source(run_file: RunFile, tmp_path: Path) -> None:
+    (tmp_path / "tasks.jsonl").write_text("")
+
+    assert only(run_file(), "taskset.train=tasks.jsonl").startswith("runtime.source: missing")
+    assert load(
+        run_file(), overrides=["taskset.train=tasks.jsonl", "runtime.source=tasks.py"]
+    ).run.runtime.source
+
+
+@pytest.mark.parametrize("config", ['{"max_position_embeddings": 8}', '{"n_positions": 8}'])
+def test_the_context_of_a_model_directory_is_known(run_file: RunFile, tmp_path: Path, config: str) -> None:
+    (tmp_path / "config.json").write_text(config)
+
+    assert "has a context of 8 tokens" in only(run_file(), "model.base=.")
+
+
+@pytest.mark.parametrize("config", ["", "[]", "{"])
+def test_a_directory_without_a_usable_config_is_no_model(
+    run_file: RunFile, tmp_path: Path, config: str
+) -> None:
+    (tmp_path / "config.json").write_text(config)
+
+    assert "config.json is not usable" in only(run_file(), "model.base=.")
+
+
+def test_a_loss_and_a_base_that_only_hud_knows_are_left_to_hud(run_file: RunFile) -> None:
+    hud = ["service=hud", "model.base=Qwen/Qwen3-8B", "trainer.loss=grpo2", "trainer.loss_config.x=1"]
+
+    assert load(run_file(), overrides=hud).run.trainer.loss == "grpo2"
+
+
+def test_the_table_of_losses_is_that_of_the_losses_themselves() -> None:
+    pytest.importorskip("torch")
+    from hud_orchestrator.config.service_losses import LOSS_KEYS
+    from hud_orchestrator.losses.registry import BUILT_IN
+
+    assert {name: set(keys) for name, keys in LOSS_KEYS.items()} == {
+        name: set(loss.defaults) for name, loss in BUILT_IN.items()
+    }
+
+
+def test_a_model_that_states_no_context_is_taken_as_it_is(run_file: RunFile, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"max_position_embeddings": "many"}))
+
+    assert load(run_file(), overrides=["model.base=."]).run.model.base == "."
