@@ -97,7 +97,7 @@ class _Sinks:
         if self._file is not None:
             # A full disk must not end a run whose store still has room.
             with suppress(OSError):
-                self._file.write(f"{self._json(logger, method, dict(event))}\n")
+                self._file.write(str(self._json(logger, method, dict(event))) + "\n")
         return event
 
 

@@ -120,6 +120,17 @@ def setting_origins() -> dict[str, str]:
     return origins
 
 
+def redacted(text: str) -> str:
+    """Blank the key out of *text*, whichever place it came from."""
+    try:
+        key = Settings().api_key
+    except (ValidationError, ConfigError):
+        key = SecretStr(os.environ.get(variable("api_key"), ""))
+    secret = key.get_secret_value().strip() if key else ""
+    # Something shorter is no key, and blanking it out would spoil ordinary words.
+    return text.replace(secret, "**********") if len(secret) >= 8 else text
+
+
 def _environment() -> set[str]:
     return {name.upper() for name in os.environ}
 

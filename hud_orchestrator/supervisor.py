@@ -7,12 +7,12 @@
                 +------------------------- permits: given back "trained" ------------------------+
                 +------------------------- permits: given back "dropped" <-- collect
 
-    stage     takes      waits for              unblocked by                    ends when
-    source    tasks      a permit               promote / collect giving back   rollout stops listening
-    rollout   Ticket     a ticket, a slot       source; collect receiving       input closed, workers idle
-    collect   Rollout    a rollout              any worker                      input closed; train stops listening
-    train     Batch      a batch, the service   collect; the service            input closed; step budget reached
-    promote   Step       a step                 train                           input closed -> the rest is cancelled
+    stage    takes    waits for             unblocked by                   ends when
+    source   tasks    a permit              promote / collect give back    rollout stops listening
+    rollout  Ticket   a ticket, a slot      source; collect receiving      input closed, workers idle
+    collect  Rollout  a rollout             any worker                     input closed; train has left
+    train    Batch    a batch, the service  collect; the service           input closed; last step taken
+    promote  Step     a step                train                          input closed: cancels the rest
 
 Streams have no buffer. Leaving a stage closes both its streams, so an end travels both ways. The first
 SIGINT or SIGTERM drains: sampling is cancelled, the step in hand is finished. The second one, or the
@@ -110,8 +110,8 @@ async def run_pipeline(pipeline: Pipeline) -> None:
             train, batches_out, steps, trainer=pipeline.trainer, last_step=run.run.steps, drain=drain
         ), name="train")  # fmt: skip
         await promote(
-            steps_out, catalog=pipeline.catalog, model_id=pipeline.model_id, policy=pipeline.policy, permits=permits,
-            evaluate=partial(evaluate_when_due, pipeline), board=board,
+            steps_out, catalog=pipeline.catalog, model_id=pipeline.model_id, policy=pipeline.policy,
+            permits=permits, evaluate=partial(evaluate_when_due, pipeline), board=board,
         )  # fmt: skip
         # The last policy is out: what is still being sampled has nobody to train it.
         stages.cancel_scope.cancel("the last step is promoted")

@@ -9,14 +9,15 @@ import typer
 from hud_orchestrator import __version__
 from hud_orchestrator.cli.exits import exit_code
 from hud_orchestrator.cli.init import init
+from hud_orchestrator.cli.run import run
 from hud_orchestrator.cli.schema import schema
+from hud_orchestrator.cli.serve import serve
 from hud_orchestrator.cli.validate import validate
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="hud-orchestrate",
-    help="Train an agent by on-policy reinforcement learning behind one gateway slug.",
     no_args_is_help=True,
     # A traceback is for a bug, and exits.py prints it then; an error is one line.
     pretty_exceptions_enable=False,
@@ -26,19 +27,27 @@ app = typer.Typer(
 app.command("init")(init)
 app.command("validate")(validate)
 app.command("schema")(schema)
+app.command("run")(run)
+app.command("serve")(serve)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"hud-orchestrate {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
 def root(
     *,
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and leave.", is_eager=True, callback=_print_version
+        ),
     ] = False,
 ) -> None:
     """Train an agent by on-policy reinforcement learning behind one gateway slug."""
-    if version:
-        print(f"hud-orchestrate {__version__}")
-        raise typer.Exit
 
 
 def main() -> int:

@@ -21,7 +21,9 @@ def show_ending(loaded: LoadedRun, summary: Summary) -> None:
     table.add_row("held-out reward", _from_to(summary.eval_first, summary.eval_last))
     table.add_row("training reward", _from_to(summary.reward_first, summary.reward_last))
     table.add_row("steps", f"{summary.steps} of {summary.steps_wanted} in {summary.seconds:.0f} s")
-    table.add_row("rollouts", ", ".join(f"{n} {outcome}" for outcome, n in summary.rollouts.items()) or "none")
+    table.add_row(
+        "rollouts", ", ".join(f"{n} {outcome}" for outcome, n in summary.rollouts.items()) or "none"
+    )
     table.add_row("model", f"{summary.model} at checkpoint {summary.head or 'none'}")
     table.add_row("everything is in", f"{loaded.run.directory}/")
     table.add_row("next", next_command(loaded, summary))

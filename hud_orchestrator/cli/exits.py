@@ -68,16 +68,16 @@ def _quiet() -> int:
 
 
 def _explained(error: BaseException) -> int:
-    codes = []
-    lines: dict[str, None] = {}
-    for leaf in _leaves(error):
-        codes.append(_code(leaf))
-        lines |= dict.fromkeys(_lines(leaf))
+    from hud_orchestrator.settings import redacted
+
+    leaves = list(_leaves(error))
+    codes = [_code(leaf) for leaf in leaves]
+    text = "".join(f"{line}\n" for line in dict.fromkeys(line for leaf in leaves for line in _lines(leaf)))
     if ExitCode.BUG in codes:
-        traceback.print_exception(error)
-    for line in lines:
-        print(line, file=sys.stderr)
-    return min(codes, key=GRAVEST_FIRST.index, default=ExitCode.INTERRUPTED)
+        text = "".join(traceback.format_exception(error)) + text
+    # The message of a foreign exception may hold a header, and so the key.
+    print(redacted(text), end="", file=sys.stderr)
+    return min(codes, key=GRAVEST_FIRST.index)
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

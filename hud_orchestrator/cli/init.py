@@ -20,7 +20,7 @@ def init(
     from hud_orchestrator.config.starter import starter
     from hud_orchestrator.errors import StateUnwritable
 
-    tasks = path.with_name(TASKS_NAME)
+    tasks = path.parent / TASKS_NAME
     _refuse_to_replace(path, tasks, force=force)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import anyio
 from rich.console import Group, RenderableType
@@ -18,7 +19,7 @@ from hud_orchestrator.config.run import RunFile
 from hud_orchestrator.metrics import Scoreboard
 
 REFRESH_S = 0.25
-SPARKS = "▁▂▃▄▅▆▇█"  # noqa: RUF001
+SPARKS = "▁▂▃▄▅▆▇█"
 SPARKLINE_WIDTH = 40
 
 
@@ -71,7 +72,7 @@ def sparkline(values: Sequence[float], *, width: int = SPARKLINE_WIDTH) -> str:
     """*values* as bars of at most *width* characters, each the mean of its share, from least to most."""
     count = min(width, len(values))
     edges = [round(i * len(values) / count) for i in range(count + 1)]
-    means = [sum(values[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    means = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
     low, high = min(means), max(means)
     span = (high - low) or 1.0
     return "".join(SPARKS[round((mean - low) / span * (len(SPARKS) - 1))] for mean in means)

@@ -27,8 +27,8 @@ def run(
 
     The first SIGINT or SIGTERM finishes the step in hand and keeps finished work; a second one aborts.
     """
-    from hud_orchestrator.config.load import load  # noqa: PLC0415
-    from hud_orchestrator.directory import RunDirectory  # noqa: PLC0415
+    from hud_orchestrator.config.load import load
+    from hud_orchestrator.directory import RunDirectory
 
     loaded = load(config, overrides=overrides or ())
     for warning in loaded.warnings:
@@ -42,19 +42,17 @@ def run(
 
 
 def _train(loaded: LoadedRun) -> Summary:
-    import anyio  # noqa: PLC0415
+    import anyio
 
-    from hud_orchestrator import logs  # noqa: PLC0415
-    from hud_orchestrator.cli.ending import show_ending  # noqa: PLC0415
-    from hud_orchestrator.cli.live import live_view  # noqa: PLC0415
-    from hud_orchestrator.daemon import run_daemon  # noqa: PLC0415
-    from hud_orchestrator.metrics import MetricsFile, Scoreboard  # noqa: PLC0415
+    from hud_orchestrator import logs
+    from hud_orchestrator.cli.ending import show_ending
+    from hud_orchestrator.cli.live import live_view
+    from hud_orchestrator.daemon import run_daemon
+    from hud_orchestrator.metrics import MetricsFile, Scoreboard
 
     logging = loaded.run.logging
     live = logging.format == "auto" and sys.stdout.isatty()
-    logs.configure(
-        stream=None if live else sys.stderr, as_json=logging.format == "json", level=logging.level
-    )
+    logs.configure(stream=None if live else sys.stderr, as_json=logging.format == "json", level=logging.level)
     directory = loaded.run.directory
     board = Scoreboard(total_steps=loaded.run.run.steps, metrics=MetricsFile(directory / "metrics.jsonl"))
 

@@ -13,9 +13,12 @@ def serve(
     *,
     state: Annotated[Path, typer.Option(help="Where models and checkpoints are kept.")] = Path("service"),
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8642,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+    ] = 8642,
     base: Annotated[
-        list[str] | None, typer.Option(help="A model directory to offer as a base, besides tiny and smollm2-135m.")
+        list[str] | None,
+        typer.Option(help="A model directory to offer as a base, besides tiny and smollm2-135m."),
     ] = None,
     env_file: Annotated[
         Path | None, typer.Option(help="Write the HUD_* addresses and the key here once it is ready.")
@@ -29,20 +32,20 @@ def serve(
 
     The key is HUD_API_KEY from the environment when it is set, and a new random one otherwise.
     """
-    import anyio  # noqa: PLC0415
+    import anyio
 
-    from hud_orchestrator import logs  # noqa: PLC0415
-    from hud_orchestrator.cli.served import announce, service_key  # noqa: PLC0415
-    from hud_orchestrator.errors import ConfigError  # noqa: PLC0415
+    from hud_orchestrator import logs
+    from hud_orchestrator.cli.served import announce, service_key
+    from hud_orchestrator.errors import ConfigError
 
     try:
-        from hud_orchestrator.local.serve import serve as run_service  # noqa: PLC0415
-        from hud_orchestrator.local.settings import ServiceSettings  # noqa: PLC0415
+        from hud_orchestrator.local.serve import serve as run_service
+        from hud_orchestrator.local.settings import ServiceSettings
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"the embedded service needs {error.name}; install it with: pip install 'hud-orchestrator[local]'"
         ) from error
-    from hud_orchestrator.config.local import LocalSection  # noqa: PLC0415
+    from hud_orchestrator.config.local import LocalSection
 
     logs.configure(stream=sys.stderr, as_json=not sys.stderr.isatty(), level="info")
     key, made = service_key()

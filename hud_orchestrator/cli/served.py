@@ -23,7 +23,10 @@ def announce(url: str, key: SecretStr, *, made: bool, env_file: Path | None) -> 
         write_environment(env_file, url, key)
         print(f"listening on {url}; addresses and key are in {env_file}", flush=True)
     elif made:
-        print(f"listening on {url} with a new key; use --env-file FILE to have it written for clients", flush=True)
+        print(
+            f"listening on {url} with a new key; use --env-file FILE to have it written for clients",
+            flush=True,
+        )
     else:
         print(f"listening on {url} with the key from HUD_API_KEY", flush=True)
 

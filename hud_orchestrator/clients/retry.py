@@ -21,7 +21,7 @@ class Retry:
         """Seconds to wait after *failures* failures: what the service asked for, else backoff with jitter."""
         if asked_s is not None:
             return min(asked_s, self.longest_wait_s)
-        backoff = min(self.first_wait_s * 2 ** (failures - 1), self.longest_wait_s)
+        backoff = min(self.first_wait_s * 2.0 ** (failures - 1), self.longest_wait_s)
         # Jitter spreads clients that failed together; it decides nothing that a seed must repeat.
         return backoff * random.uniform(0.75, 1.0)  # noqa: S311
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hud_orchestrator.config.checks import CHECKS
-from hud_orchestrator.config.document import Document, Unreadable, read_document
+from hud_orchestrator.config.document import Document, Unreadable
 from hud_orchestrator.config.doubts import doubts
 from hud_orchestrator.config.file_checks import FILE_CHECKS
 from hud_orchestrator.config.findings import Finding, Resolve, located, rests_on
-from hud_orchestrator.config.mistakes import START, Mistake, Place, refuse
+from hud_orchestrator.config.mistakes import START, Mistake, refuse
 from hud_orchestrator.config.origins import origins
 from hud_orchestrator.config.overrides import lay_over
+from hud_orchestrator.config.reading import read_document, read_text
 from hud_orchestrator.config.run import RunFile
 from hud_orchestrator.config.shape import read_shape
 
@@ -45,7 +46,7 @@ def load(path: Path, *, overrides: Sequence[str] = ()) -> LoadedRun:
     """
     file = str(path)
     try:
-        document = read_document(_text(path))
+        document = read_document(read_text(path))
     except Unreadable as error:
         refuse([error.mistake], file)
         raise
@@ -79,30 +80,3 @@ def _findings(run: RunFile, resolve: Resolve) -> list[Finding]:
 def _resolved(run_file: Path, named: str | Path) -> Path:
     # os.path, because pathlib raises on an unknown "~name" and on a loop of links.
     return Path(os.path.realpath(run_file.absolute().parent / os.path.expanduser(named)))  # noqa: PTH111
-
-
-def _text(path: Path) -> str:
-    """Read the content of *path*.
-
-    Raises:
-        Unreadable: it cannot be read, or is not UTF-8.
-    """
-    try:
-        return _decoded(path.read_bytes())
-    except FileNotFoundError:
-        text = 'there is no such file; "hud-orchestrate init" writes one'
-    except IsADirectoryError:
-        text = "this is a directory; name the run file in it"
-    except OSError as error:
-        text = f"cannot be read: {error.strerror or error}"
-    raise Unreadable(Mistake(START, (), text))
-
-
-def _decoded(content: bytes) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        before = content[: error.start]
-        place = Place(before.count(b"\n") + 1, len(before) - before.rfind(b"\n"))
-        text = f"not UTF-8 (byte 0x{content[error.start]:02x}); save the file as UTF-8"
-        raise Unreadable(Mistake(place, (), text)) from None

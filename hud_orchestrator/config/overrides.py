@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hud_orchestrator.config.document import Document, Unreadable, read_document
+from hud_orchestrator.config.document import Document, Unreadable
 from hud_orchestrator.config.mistakes import COMMAND_LINE, KeyPath, Mistake
+from hud_orchestrator.config.reading import read_document
 
 
 def lay_over(document: Document, overrides: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Author an environment in ten lines: an async generator yields a prompt, receives the answer, yields a grade.
+"""Author an environment in ten lines: an async generator yields a prompt, gets an answer, yields a grade.
 
     env = Environment("arithmetic")
 

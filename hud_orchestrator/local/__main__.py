@@ -23,7 +23,7 @@ from hud_orchestrator.local.settings import ServiceSettings
 
 def main() -> int:
     """Serve; 0 after a graceful end, 1 when the service could not start."""
-    logs.configure(as_json=True, level="info")
+    logs.configure(stream=sys.stderr, as_json=True, level="info")
     try:
         settings = ServiceSettings.model_validate_json(sys.stdin.buffer.readline())
         uvloop.run(_serve(settings))

@@ -15,7 +15,8 @@ class Advantages:
     """How much better each trajectory is than its group."""
 
     values: list[float]
-    """One per trajectory, in units of (scaled) reward, or of deviations. Exactly 0 in a group without spread."""
+    """One per trajectory, in units of (scaled) reward, or of deviations. Exactly 0 in a group
+    without spread."""
     groups_without_spread: int
     """Groups whose members all got the same reward; they teach nothing."""
 

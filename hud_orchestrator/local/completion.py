@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence as Several
+from collections.abc import Callable
+from collections.abc import Sequence as Several
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Literal
@@ -92,10 +93,11 @@ class Sequence:
         return text[: min(cuts)] if cuts else text
 
     def _stopped(self, vocabulary: Vocabulary) -> bool:
-        """Whether a stop string has appeared. Only the end can hold a new one: a character has at most
-        four tokens, and a few more tell a word's beginning."""
+        """Whether a stop string has appeared."""
         stops = self.completion.sampling.stop
         if not stops:
             return False
+        # Only the end can hold a new one: a character has at most four tokens, and a few more tell
+        # where a word begins.
         tail = vocabulary.text(self.token_ids[-4 * max(map(len, stops)) - 8 :])
         return any(stop in tail for stop in stops)

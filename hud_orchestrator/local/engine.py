@@ -112,7 +112,8 @@ class Engine:
         except StopIteration as end:
             self._jobs.popleft()
             done.set_result(end.value)
-        except Exception as error:  # noqa: BLE001 - it belongs to whoever waits for the job
+        except Exception as error:
+            # It belongs to whoever waits for the job; the engine goes on.
             self._jobs.popleft()
             done.set_exception(error)
         else:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 from typing import TypeVar
 
 from hud_orchestrator.config.local import BUNDLED_CONTEXT
-from hud_orchestrator.local.bases import prepare
+from hud_orchestrator.local.bases import default_cache_dir, prepare
 from hud_orchestrator.local.engine import Engine
 from hud_orchestrator.local.language_model import LanguageModel, Recipe, choose_recipe, load_language_model
 from hud_orchestrator.local.replies import Refused
@@ -101,18 +100,12 @@ class EnginePool:
         return prepare(base, cache_dir=cache, seed=settings.local.warm_start_seed)
 
 
-def default_cache_dir() -> Path:
-    """``$XDG_CACHE_HOME/hud_orchestrator``, or the same under ``~/.cache``."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "hud_orchestrator"
-
-
 async def _settled(task: asyncio.Task[T], base: str) -> T:
     try:
         # Several requests wait for one load; one that is cancelled must not take it along.
         return await asyncio.shield(task)
     except Exception as error:
-        log.error("request.failed", stage="loading", base=base, error=f"{type(error).__name__}: {error}")
+        log.exception("request.failed", stage="loading", base=base)
         raise Refused(422, f"base model {base} cannot be loaded: {error}") from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -75,4 +76,4 @@ def _accumulate(total: dict[str, Tensor], addition: Tensors) -> None:
 def _slices(datums: Sequence[Datum], count: int) -> list[Sequence[Datum]]:
     """*count* contiguous slices of nearly equal length."""
     edges = [len(datums) * index // count for index in range(count + 1)]
-    return [datums[low:high] for low, high in zip(edges, edges[1:], strict=False)]
+    return [datums[low:high] for low, high in pairwise(edges)]

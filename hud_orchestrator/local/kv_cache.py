@@ -15,8 +15,7 @@ wide as the live part, so a step pays a constant share of that copy.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -28,13 +27,14 @@ SPARE_COLUMNS = 64
 """Columns kept free at least when buffers are made; a small batch should not move at every step."""
 
 
-class _Layer(CacheLayerMixin):
+class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     """One attention layer's share: buffers of shape [rows, heads, columns, head size]."""
 
     is_sliding = False
 
-    def __init__(self, columns: RaggedCache) -> None:
-        super().__init__()
+    def __init__(self, columns: RaggedCache, keys: Tensor, values: Tensor) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.buffers = [keys, values]
         self._columns = columns
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
@@ -44,11 +44,10 @@ class _Layer(CacheLayerMixin):
         self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         rows, low, high = len(self._columns.starts), self._columns.low, self._columns.high
-        assert self.keys is not None
-        assert self.values is not None
-        self.keys[:rows, :, high] = key_states[:, :, 0]
-        self.values[:rows, :, high] = value_states[:, :, 0]
-        return self.keys[:rows, :, low : high + 1], self.values[:rows, :, low : high + 1]
+        keys, values = self.buffers
+        keys[:rows, :, high] = key_states[:, :, 0]
+        values[:rows, :, high] = value_states[:, :, 0]
+        return keys[:rows, :, low : high + 1], values[:rows, :, low : high + 1]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.get_seq_length() + query_length, 0
@@ -62,11 +61,10 @@ class _Layer(CacheLayerMixin):
     def relocate(self, rows: int, columns: int, shift: int) -> None:
         """Move the live part by *shift* columns into buffers of a new size."""
         low, high, live = self._columns.low, self._columns.high, len(self._columns.starts)
-        for name in ("keys", "values"):
-            old = getattr(self, name)
+        for index, old in enumerate(self.buffers):
             new = old.new_zeros((rows, old.shape[1], columns, old.shape[3]))
             new[:live, :, low + shift : high + shift] = old[:live, :, low:high]
-            setattr(self, name, new)
+            self.buffers[index] = new
 
 
 class RaggedCache:
@@ -77,7 +75,8 @@ class RaggedCache:
         """Column of each row's first token."""
         self.low = 0
         self.high = 0
-        self.past = Cache(layer_class_to_replicate=partial(_Layer, self))  # type: ignore[arg-type]
+        self._layers: list[_Layer] = []
+        self.past = Cache(layers=self._layers)  # type: ignore[arg-type]
 
     def masks(self, device: torch.device) -> tuple[Tensor | None, Tensor]:
         """Mask and positions for the column that is decoded next.
@@ -106,9 +105,9 @@ class RaggedCache:
             ours = [first + k for k, one in enumerate(lengths) if one == length]
             theirs = [source_rows[k] for k, one in enumerate(lengths) if one == length]
             columns = slice(self.high - length, self.high)
-            for layer, source in zip(self.past.layers, prefilled.layers, strict=True):
-                layer.keys[ours, :, columns] = source.keys[theirs, :, :length]
-                layer.values[ours, :, columns] = source.values[theirs, :, :length]
+            for layer, source in zip(self._layers, _filled(prefilled), strict=True):
+                for buffer, states in zip(layer.buffers, source, strict=True):
+                    buffer[ours, :, columns] = states[theirs, :, :length]
         self.starts += [self.high - length for length in lengths]
         self.low = min(self.starts)
 
@@ -116,8 +115,8 @@ class RaggedCache:
         """Remove a row; the last row takes its place."""
         last = len(self.starts) - 1
         if row != last:
-            for layer in self.past.layers:
-                for buffer in (layer.keys, layer.values):
+            for layer in self._layers:
+                for buffer in layer.buffers:
                     buffer[row, :, self.low : self.high] = buffer[last, :, self.low : self.high]
             self.starts[row] = self.starts[last]
         self.starts.pop()
@@ -125,19 +124,17 @@ class RaggedCache:
 
     @property
     def _rows(self) -> int:
-        return int(self.past.layers[0].keys.shape[0]) if self.past.layers else 0
+        return int(self._layers[0].buffers[0].shape[0]) if self._layers else 0
 
     @property
     def _columns(self) -> int:
-        return int(self.past.layers[0].keys.shape[2]) if self.past.layers else 0
+        return int(self._layers[0].buffers[0].shape[2]) if self._layers else 0
 
     def _make_room(self, prefilled: DynamicCache, count: int, length: int) -> None:
         """Room for *count* rows more, and for *length* columns to the left of ``high``."""
-        if not self.past.layers:
-            for source in prefilled.layers:
-                layer = _Layer(self)
-                layer.keys, layer.values = source.keys[:0, :, :0], source.values[:0, :, :0]
-                self.past.layers.append(layer)
+        if not self._layers:
+            for keys, values in _filled(prefilled):
+                self._layers.append(_Layer(self, keys[:0, :, :0], values[:0, :, :0]))
         rows = len(self.starts) + count
         if rows > self._rows or self.high < length:
             # A power of two, so that rows that join one by one move the others seldom.
@@ -146,7 +143,16 @@ class RaggedCache:
 
     def _relocate(self, rows: int, *, shift: int) -> None:
         columns = self.high + shift + max(self.high - self.low, SPARE_COLUMNS)
-        for layer in self.past.layers:
+        for layer in self._layers:
             layer.relocate(rows, columns, shift)
         self.low, self.high = self.low + shift, self.high + shift
         self.starts = [start + shift for start in self.starts]
+
+
+def _filled(prefilled: DynamicCache) -> Iterator[tuple[Tensor, Tensor]]:
+    """Keys and values of every layer. Each of shape [B, heads, T, head size]."""
+    for layer in prefilled.layers:
+        assert isinstance(layer, CacheLayerMixin)
+        assert layer.keys is not None
+        assert layer.values is not None
+        yield layer.keys, layer.values

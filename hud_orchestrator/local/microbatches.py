@@ -59,7 +59,11 @@ def _length(datum: Datum) -> int:
 
 def _stack(datums: Sequence[Datum], device: torch.device) -> MicroBatch:
     width = _length(datums[0])
-    rows, wanted, actions, logprobs, advantages = [], [], [], [], []
+    rows: list[list[int]] = []
+    wanted: list[int] = []
+    actions: list[int] = []
+    logprobs: list[float] = []
+    advantages: list[float] = []
     for index, datum in enumerate(datums):
         ids = [*datum.prompt, *datum.output[:-1]]
         rows.append(ids + [0] * (width - len(ids)))

@@ -67,7 +67,7 @@ def num_actions(batch: Batch) -> int:
 
 
 def _add(left: Tensors, right: Tensors) -> dict[str, Tensor]:
-    return {
-        name: left[name] + right[name] if name in left and name in right else left.get(name, right.get(name))  # type: ignore[misc]
-        for name in {**left, **right}
-    }
+    total = dict(left)
+    for name, gradient in right.items():
+        total[name] = total[name] + gradient if name in total else gradient
+    return total

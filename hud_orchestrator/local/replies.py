@@ -8,6 +8,8 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from hud_orchestrator.errors import OrchestratorError
+
 GATEWAY_PATHS = ("/chat/completions", "/v1/chat/completions")
 """Paths whose errors have OpenAI's shape; a bare ``detail`` would lose its text in that client."""
 
@@ -15,7 +17,7 @@ Body = TypeVar("Body", bound=BaseModel)
 _TYPES = {400: "invalid_request_error", 401: "authentication_error", 404: "invalid_request_error"}
 
 
-class Refused(Exception):
+class Refused(OrchestratorError):
     """A request that is answered with *status* and one clear line, and changed nothing it does not name."""
 
     def __init__(self, status: int, detail: str, *, retry_after_s: int | None = None) -> None:

@@ -31,6 +31,10 @@ log = get_logger()
 RETRY_AFTER_S = 2
 """What a client is told to wait when the queue is full."""
 
+HOLD_STEPS = 4
+"""Steps that waiting sequences are held back at most while few places are free. A prefill costs about
+as much as a step, whether for one prompt or for ten, so a full batch takes them several at a time."""
+
 
 class Sampler:
     """The sequences that wait and the batches that run, for one language model."""
@@ -44,6 +48,7 @@ class Sampler:
         self._lock = threading.Lock()
         self._waiting: deque[Sequence] = deque()
         self._batches: deque[_Batch] = deque()
+        self._held = 0
 
     @property
     def busy(self) -> bool:
@@ -93,6 +98,10 @@ class Sampler:
     def _admit(self) -> list[list[Sequence]]:
         """Take from the front of the queue what fits now, grouped by snapshot."""
         room = self._max_batch - sum(len(batch.rows) for batch in self._batches)
+        if room < self._max_batch // 8 and self._held < HOLD_STEPS:
+            self._held += 1
+            return []
+        self._held = 0
         groups: dict[int, list[Sequence]] = {}
         prompts: dict[int, set[tuple[int, ...]]] = {}
         with self._lock:
@@ -115,7 +124,7 @@ class Sampler:
             batch = _Batch(self._model, weights)
         try:
             batch.join(joiners)
-        except Exception as error:  # noqa: BLE001 - a fault of one batch must not end the engine
+        except Exception as error:
             self._report(error, [*joiners, *batch.rows])
             batch.rows.clear()
         if batch.rows and batch not in self._batches:
@@ -124,11 +133,12 @@ class Sampler:
     def _guarded(self, batch: _Batch) -> None:
         try:
             batch.step()
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:
             self._report(error, batch.rows)
             batch.rows.clear()
 
     def _report(self, error: Exception, sequences: Several[Sequence]) -> None:
+        # A fault of one batch must not end the engine.
         log.error("request.failed", stage="sampling", error=f"{type(error).__name__}: {error}")
         for sequence in sequences:
             sequence.completion.fail(Refused(500, f"sampling failed: {type(error).__name__}: {error}"))

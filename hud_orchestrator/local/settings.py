@@ -26,7 +26,7 @@ class ServiceSettings(Section):
     api_key: SecretStr = Field(min_length=1)
     """The bearer token that every request has to carry."""
 
-    bases: list[str] = []
+    bases: list[str] = Field(default_factory=list)
     """Base models besides the bundled ones: directories that transformers loads."""
 
     seed: int = Field(default=0, ge=0)

@@ -34,6 +34,8 @@ from hud_orchestrator.wire import (
 log = get_logger()
 T = TypeVar("T")
 
+NOTHING = "nothing has accumulated since the last step: no forward-backward, or only zero advantages"
+
 
 class TrainedModel:
     """A fork that is loaded. Its methods are called by the event loop only."""
@@ -73,8 +75,7 @@ class TrainedModel:
         """
         async with self._one_at_a_time:
             if not self._pending.gradients:
-                detail = "nothing has accumulated since the last step: no forward-backward, or only zero advantages"
-                raise Refused(409, detail)
+                raise Refused(409, NOTHING)
             try:
                 stepped = await self._compute(self._step(request))
             except Refused as refusal:
@@ -145,7 +146,7 @@ class TrainedModel:
         try:
             await asyncio.to_thread(self.tree.save, node, state)
         except OSError as error:
-            log.error("request.failed", stage="saving", model=self.tree.record.slug, error=str(error))
+            log.exception("request.failed", stage="saving", model=self.tree.record.slug)
             detail = f"step {node.step} could not be saved, the head and the gradient are as before: {error}"
             raise Refused(507, detail) from error
 

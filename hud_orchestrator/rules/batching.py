@@ -24,7 +24,11 @@ class BatchCutter:
         self._places = groups_per_step
         self._replacements = replacements
         self._staleness = staleness
-        self._begin()
+        self._kept: list[TrainableGroup] = []
+        self._dropped: Counter[Ending] = Counter()
+        self._rewards: list[tuple[int, float]] = []
+        self._replaced = 0
+        self._wasted = 0
 
     @property
     def step(self) -> int:
@@ -77,8 +81,8 @@ class BatchCutter:
         return len(self._kept) + self._wasted >= self._places
 
     def _begin(self) -> None:
-        self._kept: list[TrainableGroup] = []
-        self._dropped: Counter[Ending] = Counter()
-        self._rewards: list[tuple[int, float]] = []
+        self._kept = []
+        self._dropped = Counter()
+        self._rewards = []
         self._replaced = 0
         self._wasted = 0

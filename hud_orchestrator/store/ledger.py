@@ -166,5 +166,5 @@ class Ledger:
 
 
 def now() -> str:
-    """This moment, ISO 8601 in UTC."""
+    """The present moment, ISO 8601 in UTC."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

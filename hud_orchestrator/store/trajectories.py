@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 from hud_orchestrator.records import Ending, Group, Outcome, Rollout, Sample, Task, Ticket
 from hud_orchestrator.store.database import Database, rows
@@ -28,7 +30,7 @@ class Trajectories:
             )
             rows(
                 connection,
-                f"INSERT INTO rollouts VALUES ({', '.join('?' * 14)})",
+                "INSERT INTO rollouts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [_rollout_row(rollout) for rollout in group.rollouts],
             )
 
@@ -76,18 +78,24 @@ def _rollout_row(rollout: Rollout) -> tuple[object, ...]:
 
 def _rollout(row: sqlite3.Row) -> Rollout:
     task = Task(**json.loads(row["task"]))
-    samples = [
-        {k: tuple(v) if isinstance(v, list) else v for k, v in s.items()} for s in json.loads(row["samples"])
-    ]
     return Rollout(
         ticket=Ticket(group=row["number"], member=row["member"], task=task),
         trace_id=row["trace_id"],
         outcome=Outcome(row["outcome"]),
-        samples=tuple(Sample(**sample) for sample in samples),
+        samples=tuple(_sample(sample) for sample in json.loads(row["samples"])),
         reward=row["reward"],
         grade=None if row["grade"] is None else json.loads(row["grade"]),
         answer=row["answer"],
         detail=row["detail"],
         attempts=row["attempts"],
         seconds=row["seconds"],
+    )
+
+
+def _sample(facts: Mapping[str, Any]) -> Sample:
+    return Sample(
+        prompt_token_ids=tuple(facts["prompt_token_ids"]),
+        output_token_ids=tuple(facts["output_token_ids"]),
+        logprobs=tuple(facts["logprobs"]),
+        version=facts["version"],
     )

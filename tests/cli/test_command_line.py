@@ -39,7 +39,8 @@ def test_the_command_line_starts_without_heavy_imports() -> None:
 
 def test_checking_a_run_file_does_not_import_torch() -> None:
     script = (
-        "import sys, hud_orchestrator.config.load, hud_orchestrator.config.starter, hud_orchestrator.settings;"
+        "import sys, hud_orchestrator.settings;"
+        "from hud_orchestrator.config import json_schema, load, resolved, starter;"
         "print('torch' in sys.modules)"
     )
 

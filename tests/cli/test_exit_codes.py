@@ -84,6 +84,13 @@ def test_anything_else_is_a_bug_with_its_traceback(capsys: Captured) -> None:
     )
 
 
+def test_the_key_is_blanked_out_of_a_traceback(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUD_API_KEY", "secret-value")
+
+    assert exit_code(raising(ValueError("illegal header: Bearer secret-value"))) == 70
+    assert "secret-value" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("code", "seen"), [(None, 0), (0, 0), (2, 2), ("sorry", 1)])
 def test_an_exit_that_was_asked_for_keeps_its_code(code: int | str | None, seen: int) -> None:
     assert exit_code(raising(SystemExit(code))) == seen

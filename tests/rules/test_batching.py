@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import random
+
+from hud_orchestrator.records import Ending, TrainableGroup
+from hud_orchestrator.rules.batching import BatchCutter
+from hud_orchestrator.rules.grading import GradingRule
+from tests.builders import group
+
+RULE = GradingRule(partial="keep", factor=1, drop_no_spread=True)
+
+
+def trainable(number: int, *, version: int = 0) -> TrainableGroup:
+    verdict = RULE.apply(group(number, version=version))
+    assert isinstance(verdict, TrainableGroup)
+    return verdict
+
+
+def cutter(*, next_step: int = 1, places: int = 2, replacements: int = 0, staleness: int = 0) -> BatchCutter:
+    return BatchCutter(
+        next_step=next_step, groups_per_step=places, replacements=replacements, staleness=staleness
+    )
+
+
+def test_a_batch_is_in_group_order_whatever_the_order_of_arrival() -> None:
+    for seed in range(20):
+        numbers = list(range(8))
+        random.Random(seed).shuffle(numbers)
+        cut = cutter(places=8)
+        for number in numbers:
+            cut.saw(group(number, rewards=(0.0, float(number))))
+            cut.keep(trainable(number))
+        batch = cut.cut()
+
+        assert batch is not None
+        assert [g.number for g in batch.groups] == list(range(8))
+        assert batch.rewards == tuple(r for n in range(8) for r in (0.0, float(n)))
+
+
+def test_a_dropped_group_is_sampled_anew_while_there_are_replacements() -> None:
+    cut = cutter(places=2, replacements=1)
+
+    assert cut.drop(Ending.NO_SPREAD) is True
+    assert cut.drop(Ending.NO_SPREAD) is False
+    assert cut.cut() is None
+    cut.keep(trainable(2))
+    batch = cut.cut()
+
+    assert batch is not None
+    assert [g.number for g in batch.groups] == [2]
+    assert batch.dropped == {Ending.NO_SPREAD: 2}
+    assert batch.permits == 2
+
+
+def test_a_taskset_without_any_spread_still_ends_its_step() -> None:
+    cut = cutter(places=2, replacements=3)
+    replaced = [cut.drop(Ending.NO_SPREAD) for _ in range(5)]
+    batch = cut.cut()
+
+    assert replaced == [True, True, True, False, False]
+    assert batch is not None
+    assert batch.groups == ()
+
+
+def test_replacements_are_counted_anew_for_every_step() -> None:
+    cut = cutter(places=1, replacements=1)
+    assert [cut.drop(Ending.NO_SPREAD), cut.drop(Ending.NO_SPREAD)] == [True, False]
+    assert cut.cut() is not None
+
+    assert cut.step == 2
+    assert cut.drop(Ending.NO_SPREAD) is True
+
+
+def test_the_sweep_takes_out_what_is_too_old_for_the_step_it_would_train() -> None:
+    cut = cutter(next_step=5, places=2, staleness=1)
+    cut.keep(trainable(0, version=2))  # trained on version 4, it would be 2 steps old
+    assert cut.sweep() == []  # the places are not full: nothing is cut yet
+    cut.keep(trainable(1, version=3))
+
+    assert [g.number for g in cut.sweep()] == [0]
+    assert cut.cut() is None
+    cut.keep(trainable(2, version=4))
+    assert cut.sweep() == []
+    batch = cut.cut()
+    assert batch is not None
+    assert [g.number for g in batch.groups] == [1, 2]
+    assert batch.dropped == {Ending.STALE: 1}
+
+
+def test_no_group_older_than_the_bound_is_ever_in_a_batch() -> None:
+    for seed in range(200):
+        chance = random.Random(seed)
+        staleness = chance.randint(0, 3)
+        cut = cutter(next_step=4, places=3, staleness=staleness)
+        for number in range(60):
+            version = chance.randint(0, cut.step - 1)
+            cut.keep(trainable(number, version=version))
+            cut.sweep()
+            batch = cut.cut()
+            if batch is not None:
+                assert all(batch.step - 1 - g.oldest_version <= staleness for g in batch.groups)
