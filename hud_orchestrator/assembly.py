@@ -15,12 +15,10 @@ from hud_orchestrator.rules.schedule import Schedule
 from hud_orchestrator.store.history import History
 
 
-def evaluator(
+def make_evaluator(
     run: RunFile,
     heldout: tuple[Task, ...],
-    placement: Placement,
-    gateway: Gateway,
-    policy: PolicyCell,
+    attempter: Attempter,
     history: History,
     board: Scoreboard,
 ) -> Evaluator | None:
@@ -28,25 +26,22 @@ def evaluator(
     if not heldout:
         return None
     return Evaluator(
-        attempter=attempter(run, placement, gateway, policy, temperature=run.evaluation.temperature),
+        attempter=attempter,
         tasks=heldout[: run.evaluation.limit],
         samples_per_task=run.evaluation.samples_per_task,
-        concurrency=run.rollout.concurrency,
+        temperature=run.evaluation.temperature,
         history=history,
         board=board,
     )
 
 
-def attempter(
-    run: RunFile, placement: Placement, gateway: Gateway, policy: PolicyCell, *, temperature: float
-) -> Attempter:
+def make_attempter(run: RunFile, placement: Placement, gateway: Gateway, policy: PolicyCell) -> Attempter:
     """What attempts tickets."""
     return Attempter(
         placement=placement,
         gateway=gateway,
         policy=policy,
         sampling=Sampling(
-            temperature=temperature,
             top_p=run.agent.top_p,
             max_tokens=run.agent.max_tokens,
             stop=run.agent.stop,
@@ -59,6 +54,7 @@ def attempter(
             grading_reserve_s=run.rollout.grading_reserve_s,
             infrastructure_retries=run.rollout.infrastructure_retries,
         ),
+        concurrency=run.rollout.concurrency,
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import anyio
 
-from hud_orchestrator.agents.chat import Message, Transcript, Turn, chat
+from hud_orchestrator.agents.chat import Message, Sampler, Transcript, Turn, chat
 from hud_orchestrator.clients.gateway import ChatRequest, Gateway
 from hud_orchestrator.environments.protocol import Placement
 from hud_orchestrator.errors import EnvironmentFailed, RequestRejected, ServiceBusy, ServiceUnreachable
@@ -34,9 +34,8 @@ FIRST_WAIT_S = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How turns are sampled."""
+    """How turns are sampled, but for the temperature, which evaluation has its own of."""
 
-    temperature: float
     top_p: float
     max_tokens: int
     stop: Sequence[str]
@@ -65,20 +64,31 @@ class Attempter:
         policy: PolicyCell,
         sampling: Sampling,
         limits: Limits,
+        concurrency: int,
     ) -> None:
         self._placement = placement
         self._gateway = gateway
         self._policy = policy
         self._sampling = sampling
         self._limits = limits
+        # Training and evaluation come through here alike, and together keep the bound.
+        self._slots = anyio.CapacityLimiter(concurrency)
 
-    async def attempt(self, ticket: Ticket) -> Rollout:
-        """Attempt *ticket* and return what became of it, by its deadline plus a bounded teardown."""
+    async def attempt(self, ticket: Ticket, *, temperature: float) -> Rollout:
+        """Attempt *ticket* and return what became of it.
+
+        Its clock starts when it has a slot; it gives the slot back by its deadline plus a bounded
+        teardown.
+        """
+        async with self._slots:
+            return await self._attempt(ticket, temperature)
+
+    async def _attempt(self, ticket: Ticket, temperature: float) -> Rollout:
         started = anyio.current_time()
         deadline = started + self._limits.deadline_s
         attempts = 1
         while True:
-            rollout = await self._once(ticket, attempt=attempts, deadline=deadline)
+            rollout = await self._once(ticket, temperature, attempt=attempts, deadline=deadline)
             wait_s = FIRST_WAIT_S * 2 ** (attempts - 1)
             last = attempts > self._limits.infrastructure_retries
             if (
@@ -97,7 +107,7 @@ class Attempter:
             attempts += 1
             await anyio.sleep(wait_s)
 
-    async def _once(self, ticket: Ticket, *, attempt: int, deadline: float) -> Rollout:
+    async def _once(self, ticket: Ticket, temperature: float, *, attempt: int, deadline: float) -> Rollout:
         trace_id = uuid.uuid4().hex
         transcript = Transcript()
 
@@ -123,7 +133,7 @@ class Attempter:
                     with anyio.move_on_at(self._acting_until(deadline)) as acting:
                         await chat(
                             episode,
-                            sample=self._sampler(ticket, attempt=attempt, trace_id=trace_id),
+                            sample=self._sampler(ticket, temperature, attempt=attempt, trace_id=trace_id),
                             transcript=transcript,
                             system_prompt=self._sampling.system_prompt,
                             max_turns=self._sampling.max_turns,
@@ -149,7 +159,7 @@ class Attempter:
     def _acting_until(self, deadline: float) -> float:
         return deadline - self._limits.grading_reserve_s
 
-    def _sampler(self, ticket: Ticket, *, attempt: int, trace_id: str) -> Any:
+    def _sampler(self, ticket: Ticket, temperature: float, *, attempt: int, trace_id: str) -> Sampler:
         async def sample(messages: Sequence[Message], number: int) -> Turn:
             # Read before the request leaves: the oldest policy that can have served it.
             asked_at = self._policy.current.version
@@ -158,7 +168,7 @@ class Attempter:
                 model=self._gateway.model,
                 messages=messages,
                 max_tokens=self._sampling.max_tokens,
-                temperature=self._sampling.temperature,
+                temperature=temperature,
                 top_p=self._sampling.top_p,
                 stop=self._sampling.stop or None,
                 seed=seed,

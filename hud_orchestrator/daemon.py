@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import anyio
 
 from hud_orchestrator import logs
-from hud_orchestrator.assembly import attempter, evaluator, recipe, schedule
+from hud_orchestrator.assembly import make_attempter, make_evaluator, recipe, schedule
 from hud_orchestrator.clients.catalog import Catalog
 from hud_orchestrator.clients.gateway import Gateway
 from hud_orchestrator.clients.training import Training
@@ -151,12 +151,12 @@ async def _pipeline(
         await _restore(store.history, stand, board)
         policy = PolicyCell(stand.policy, history=stand.versions)
         place = await stack.enter_async_context(placement(loaded, directory))
-        samples = Gateway(gateway, model=model.model_name)
+        attempter = make_attempter(run, place, Gateway(gateway, model=model.model_name), policy)
         log.info("run.started", model=model.model_name, after_step=stand.policy.version, steps=run.run.steps)
         pipeline = Pipeline(
             run=run,
             order=TaskOrder(train, seed=run.run.seed, shuffle=run.taskset.shuffle),
-            attempter=attempter(run, place, samples, policy, temperature=run.agent.temperature),
+            attempter=attempter,
             trainer=Trainer(
                 training=training,
                 ledger=store.ledger,
@@ -169,7 +169,7 @@ async def _pipeline(
             policy=policy,
             trajectories=store.trajectories,
             standing=stand,
-            evaluator=evaluator(run, heldout, place, samples, policy, store.history, board),
+            evaluator=make_evaluator(run, heldout, attempter, store.history, board),
             board=board,
             drain=drain,
         )

@@ -27,7 +27,7 @@ class Evaluator:
         attempter: Attempter,
         tasks: Sequence[Task],
         samples_per_task: int,
-        concurrency: int,
+        temperature: float,
         history: History,
         board: Scoreboard,
     ) -> None:
@@ -37,7 +37,7 @@ class Evaluator:
             for group, task in enumerate(tasks)
             for member in range(samples_per_task)
         ]
-        self._concurrency = concurrency
+        self._temperature = temperature
         self._history = history
         self._board = board
 
@@ -78,11 +78,9 @@ class Evaluator:
 
     async def _attempt_all(self) -> list[Rollout]:
         done: list[Rollout] = []
-        places = anyio.CapacityLimiter(self._concurrency)
 
         async def one(ticket: Ticket) -> None:
-            async with places:
-                done.append(await self._attempter.attempt(ticket))
+            done.append(await self._attempter.attempt(ticket, temperature=self._temperature))
             self._board.evaluating = (len(done), len(self._tickets))
 
         self._board.evaluating = (0, len(self._tickets))

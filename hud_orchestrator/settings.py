@@ -95,8 +95,7 @@ class Settings(BaseSettings):
         try:
             return cls()
         except ValidationError as error:
-            origins = setting_origins()
-            lines = []
+            origins, lines = setting_origins(), []
             for detail in error.errors(include_url=False, include_input=False):
                 name = variable(str(detail["loc"][0]))
                 lines.append(f"{name} ({origins[name]}): {detail['msg'].removeprefix('Value error, ')}")

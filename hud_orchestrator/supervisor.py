@@ -82,30 +82,38 @@ async def run_pipeline(pipeline: Pipeline) -> None:
     batches, batches_out = create_memory_object_stream[Batch](0)
     steps, steps_out = create_memory_object_stream[Step](0)
 
-    async def sample() -> None:
-        with drain.interruptible():
-            async with tickets, tickets_out, rollouts, create_task_group() as sampling:
-                sampling.start_soon(partial(
-                    source, tickets, order=pipeline.order, group_size=run.rollout.group_size, permits=permits,
-                    ended=standing.ended, waiting={group.number for group in standing.waiting},
-                ), name="source")  # fmt: skip
-                sampling.start_soon(partial(
-                    rollout, tickets_out, rollouts, attempter=pipeline.attempter,
-                    workers=run.rollout.concurrency, board=board,
-                ), name="rollout")  # fmt: skip
-
+    sampling = anyio.CancelScope()
     desk = Desk(
         grading=grading_rule(run),
         cutter=batch_cutter(run, standing),
         permits=permits,
         trajectories=pipeline.trajectories,
     )
+
+    async def sample() -> None:
+        async with tickets, tickets_out, rollouts:
+            with sampling, drain.interruptible():
+                async with create_task_group() as both:
+                    both.start_soon(partial(
+                        source, tickets, order=pipeline.order, group_size=run.rollout.group_size,
+                        permits=permits, ended=standing.ended, waiting={g.number for g in standing.waiting},
+                    ), name="source")  # fmt: skip
+                    both.start_soon(partial(
+                        rollout, tickets_out, rollouts, attempter=pipeline.attempter,
+                        temperature=run.agent.temperature, workers=run.rollout.concurrency, board=board,
+                    ), name="rollout")  # fmt: skip
+
+    async def judge() -> None:
+        await collect(
+            rollouts_out, batches, groups=GroupTable(size=run.rollout.group_size), desk=desk,
+            waiting=standing.waiting, last_step=run.run.steps,
+        )  # fmt: skip
+        # An attempt may have minutes to go before its worker would notice that nobody listens.
+        sampling.cancel("the last batch is cut")
+
     async with rollouts_out, batches, batches_out, steps, steps_out, create_task_group() as stages:
         stages.start_soon(sample, name="sampling")
-        stages.start_soon(partial(
-            collect, rollouts_out, batches, groups=GroupTable(size=run.rollout.group_size), desk=desk,
-            waiting=standing.waiting,
-        ), name="collect")  # fmt: skip
+        stages.start_soon(judge, name="collect")
         stages.start_soon(partial(
             train, batches_out, steps, trainer=pipeline.trainer, last_step=run.run.steps, drain=drain
         ), name="train")  # fmt: skip
@@ -113,8 +121,8 @@ async def run_pipeline(pipeline: Pipeline) -> None:
             steps_out, catalog=pipeline.catalog, model_id=pipeline.model_id, policy=pipeline.policy,
             permits=permits, evaluate=partial(evaluate_when_due, pipeline), board=board,
         )  # fmt: skip
-        # The last policy is out: what is still being sampled has nobody to train it.
-        stages.cancel_scope.cancel("the last step is promoted")
+        # Train has left, so no batch that is still being filled will be trained on.
+        stages.cancel_scope.cancel("no further step")
 
 
 def grading_rule(run: RunFile) -> GradingRule:

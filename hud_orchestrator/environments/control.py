@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import anyio
@@ -20,14 +21,25 @@ FRAME_LIMIT = 16 * 2**20
 
 
 class ControlSession:
-    """One connection to an environment; one call at a time."""
+    """One connection to an environment; one call at a time.
+
+    A call that is cut off while it waits leaves its answer to come: the next call reads past it. So
+    an environment that was busy when its agent was cut short can still grade, once it is done.
+    """
 
     def __init__(self, stream: anyio.abc.ByteStream) -> None:
         self._stream = stream
         self._lines = BufferedByteReceiveStream(stream)
         self._numbers = itertools.count(1)
-        self.healthy = True
-        """False once a call was cut off or answered wrongly: nobody knows what the next line answers."""
+        self._owed: set[int] = set()
+        """Numbers of calls that were sent and not answered yet."""
+        self._intact = True
+        """False once a frame was sent in part, or an answer fitted no call."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the next line is known to answer the next call."""
+        return self._intact and not self._owed
 
     async def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Send a request and return its result.
@@ -37,11 +49,17 @@ class ControlSession:
         """
         number = next(self._numbers)
         frame = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
-        self.healthy, was_healthy = False, self.healthy
-        answer = await self._exchange(method, json.dumps(frame, separators=(",", ":")).encode() + b"\n")
-        if answer.get("id") != number:
-            raise EnvironmentFailed(f"{method}: answered request {answer.get('id')!r}, expected {number}")
-        self.healthy = was_healthy
+        intact, self._intact = self._intact, False
+        with _closed_means_failed(method):
+            await self._stream.send(json.dumps(frame, separators=(",", ":")).encode() + b"\n")
+        self._intact = intact
+        self._owed.add(number)
+        while (answer := await self._line(method)).get("id") != number:
+            if answer.get("id") not in self._owed:
+                self._intact = False
+                raise EnvironmentFailed(f"{method}: answered request {answer.get('id')!r}, expected {number}")
+            self._owed.discard(answer["id"])
+        self._owed.discard(number)
         if "error" in answer:
             error = answer["error"]
             raise EnvironmentFailed(f"{method}: {error.get('message') if isinstance(error, dict) else error}")
@@ -52,18 +70,12 @@ class ControlSession:
             )
         return result
 
-    async def _exchange(self, method: str, request: bytes) -> dict[str, Any]:
+    async def _line(self, method: str) -> dict[str, Any]:
         try:
-            await self._stream.send(request)
-            line = await self._lines.receive_until(b"\n", FRAME_LIMIT)
-        except (
-            anyio.EndOfStream,
-            anyio.IncompleteRead,
-            anyio.BrokenResourceError,
-            anyio.ClosedResourceError,
-        ) as error:
-            raise EnvironmentFailed(f"{method}: the environment closed its connection") from error
+            with _closed_means_failed(method):
+                line = await self._lines.receive_until(b"\n", FRAME_LIMIT)
         except anyio.DelimiterNotFound as error:
+            self._intact = False
             raise EnvironmentFailed(
                 f"{method}: answered with a frame above {FRAME_LIMIT // 2**20} MiB"
             ) from error
@@ -74,6 +86,21 @@ class ControlSession:
         if not isinstance(answer, dict):
             raise EnvironmentFailed(f"{method}: answered {type(answer).__name__}, expected a JSON-RPC object")
         return answer
+
+
+@contextmanager
+def _closed_means_failed(method: str) -> Iterator[None]:
+    try:
+        yield
+    except (
+        anyio.EndOfStream,
+        anyio.IncompleteRead,
+        anyio.BrokenResourceError,
+        anyio.ClosedResourceError,
+    ) as error:
+        raise EnvironmentFailed(
+            f"{method}: the environment ended or closed its connection; environments.log has what it printed"
+        ) from error
 
 
 class ControlEpisode:

@@ -3,7 +3,7 @@
 Run as ``python -m hud_orchestrator.environments.host SOURCE FD``. The bytes are HUD's control
 protocol: newline-delimited JSON-RPC 2.0 with ``hello``, ``tasks.list``, ``tasks.start``,
 ``tasks.grade``, ``tasks.cancel`` and ``bye``; ``tasks.turn`` is ours, for templates that ask for
-more than one answer. A task call that is running can be cut short by ``tasks.cancel`` alone.
+more than one answer. Task calls run one after the other; ``tasks.cancel`` interrupts them.
 """
 
 from __future__ import annotations
@@ -59,18 +59,21 @@ class Host:
             frame = json.loads(line)
             method, params, number = frame.get("method"), frame.get("params") or {}, frame.get("id")
             if method in ("tasks.start", "tasks.turn", "tasks.grade"):
-                if self._call is not None and not self._call.done():
-                    self._send(
-                        number, error=RpcError(INVALID_REQUEST, f"{method}: a task call is still running")
-                    )
-                    continue
-                self._call = asyncio.create_task(self._answer(number, self._task_call(method, params)))
+                self._call = asyncio.create_task(self._in_turn(self._call, number, method, params))
                 continue
             if method in ("tasks.cancel", "bye"):
                 await self._interrupt()
             await self._answer(number, self._plain_call(method))
             if method == "bye":
                 return
+
+    async def _in_turn(
+        self, before: asyncio.Task[None] | None, number: int | None, method: str, params: dict[str, Any]
+    ) -> None:
+        """Answer a task call when the one before is done: a grade may be asked for while a turn runs."""
+        if before is not None:
+            await asyncio.wait({before})
+        await self._answer(number, self._task_call(method, params))
 
     async def _answer(self, number: int | None, work: Awaitable[dict[str, Any]]) -> None:
         try:

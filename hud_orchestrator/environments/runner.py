@@ -49,8 +49,11 @@ class Runner:
     async def turn(self, answer: Any) -> dict[str, Any]:
         """Hand over an answer; the next prompt's frame, or the grade's, which has a ``score``."""
         generator = self._running()
+        # A template that raised, or was interrupted, cannot be asked for anything more.
+        self._generator = None
         try:
             value = await generator.asend(answer)
+            self._generator = generator
         except StopAsyncIteration:
             value = 0.0
         if not is_grade(value):

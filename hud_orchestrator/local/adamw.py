@@ -23,6 +23,26 @@ class Stepped:
     """2-norm of the change of all parameters."""
 
 
+LARGEST = 1e30
+"""Bound of what a request may set: squares of it must not leave fp32 at once."""
+
+
+def check_settings(request: OptimStepRequest) -> None:
+    """Refuse settings that AdamW cannot take.
+
+    Raises:
+        Refused: 422, with the name and the number.
+    """
+    for name in ("learning_rate", "eps", "weight_decay", "max_grad_norm"):
+        value = getattr(request, name)
+        if value is not None and not 0 <= value <= LARGEST:
+            raise Refused(422, f"{name} must be from 0 to {LARGEST:g}, got {value}")
+    for name in ("beta1", "beta2"):
+        value = getattr(request, name)
+        if not 0 <= value < 1:
+            raise Refused(422, f"{name} must be at least 0 and below 1, got {value}")
+
+
 def adamw_step(state: TrainState, gradients: Tensors, request: OptimStepRequest) -> Stepped:
     """Apply one AdamW step; *state* stays as it is.
 

@@ -69,6 +69,11 @@ class Sequence:
         # Philox is a counter keyed by a number: streams of different keys are independent.
         self._uniforms = np.random.Generator(np.random.Philox(key=seed | index << 64))
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more is to be sampled for it."""
+        return self.finish_reason is not None or self.completion.abandoned
+
     def uniform(self) -> float:
         """The next number of this sequence's own stream, in [0, 1)."""
         return self._uniforms.random()

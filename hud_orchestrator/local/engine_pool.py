@@ -105,7 +105,7 @@ async def _settled(task: asyncio.Task[T], base: str) -> T:
         # Several requests wait for one load; one that is cancelled must not take it along.
         return await asyncio.shield(task)
     except Exception as error:
-        log.exception("request.failed", stage="loading", base=base)
+        log.warning("request.failed", stage="loading", base=base, error=f"{type(error).__name__}: {error}")
         raise Refused(422, f"base model {base} cannot be loaded: {error}") from error
 
 

@@ -60,7 +60,7 @@ def _microbatch_gradient(
         mask = torch.ones_like(logprobs)
         loss = batch.loss.compute(logprobs, micro.sampling_logprobs, micro.advantages, mask, batch.config)
     if not bool(loss.isfinite()):
-        raise Refused(409, f"the loss is {float(loss)}; nothing was added to what has accumulated")
+        raise Refused(409, f"the loss is {float(loss.detach())}; nothing was added to what has accumulated")
     with torch.no_grad():
         tally.add(loss, -(distribution.exp() * distribution).sum(-1))
         tally.compare(logprobs, micro.sampling_logprobs, batch.config)

@@ -15,7 +15,6 @@ from typing import Any, Literal, cast
 
 import torch
 import transformers
-from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, Cache
 
@@ -121,21 +120,27 @@ def load_language_model(
         ValueError: ``lora.targets`` names no layer of this model.
         OSError: the directory holds no model that transformers loads.
     """
-    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     dtype = torch.float32 if recipe.mode == "full" else torch.bfloat16
     module = AutoModelForCausalLM.from_pretrained(str(directory), dtype=dtype, local_files_only=True)
     module.eval().to(device)  # type: ignore[no-untyped-call]
     if recipe.lora is not None:
-        module.requires_grad_(False)
-        config = LoraConfig(
-            r=recipe.lora.rank,
-            lora_alpha=recipe.lora.alpha,  # type: ignore[arg-type]
-            target_modules=list(recipe.lora.targets),
-        )
-        inject_adapter_in_model(config, module)
+        _insert_adapters(module, recipe.lora)
     limits = [int(module.config.max_position_embeddings), *([context] if context else [])]
     return LanguageModel(
         module, load_vocabulary(directory), recipe=recipe, context=min(limits), device=device
+    )
+
+
+def _insert_adapters(module: nn.Module, lora: LoraSection) -> None:
+    """Freeze *module*, and give its target layers adapters that are trained instead."""
+    # Imported here: it brings accelerate along, a second that a start without adapters need not take.
+    from peft import LoraConfig, inject_adapter_in_model
+
+    module.requires_grad_(False)
+    alpha = cast("int", lora.alpha)
+    inject_adapter_in_model(
+        LoraConfig(r=lora.rank, lora_alpha=alpha, target_modules=list(lora.targets)), module
     )
 
 

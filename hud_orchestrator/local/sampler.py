@@ -56,8 +56,9 @@ class Sampler:
         return bool(self._waiting or self._batches)
 
     def load(self) -> tuple[int, int]:
-        """Sequences in batches, and sequences waiting."""
-        return sum(len(batch.rows) for batch in list(self._batches)), len(self._waiting)
+        """Sequences that are being decoded, and sequences that wait."""
+        running = [row for batch in list(self._batches) for row in list(batch.rows) if not row.ended]
+        return len(running), len(self._waiting)
 
     def submit(self, completion: Completion) -> None:
         """Queue a request.
@@ -102,20 +103,16 @@ class Sampler:
             self._held += 1
             return []
         self._held = 0
-        groups: dict[int, list[Sequence]] = {}
-        prompts: dict[int, set[tuple[int, ...]]] = {}
+        groups: dict[int, _Joiners] = {}
         with self._lock:
             while self._waiting and room > 0:
                 completion = self._waiting[0].completion
-                key = id(completion.weights)
-                unique = prompts.setdefault(key, set()) | {completion.prompt}
-                too_many = len(unique) * max(map(len, unique)) > self._prefill_tokens
-                if too_many and key in groups:
+                group = groups.setdefault(id(completion.weights), _Joiners())
+                if group.sequences and group.tokens_with(completion) > self._prefill_tokens:
                     break
-                prompts[key] = unique
-                groups.setdefault(key, []).append(self._waiting.popleft())
+                group.add(self._waiting.popleft())
                 room -= 1
-        return list(groups.values())
+        return [group.sequences for group in groups.values()]
 
     def _prefill(self, joiners: list[Sequence]) -> None:
         weights = joiners[0].completion.weights
@@ -142,6 +139,26 @@ class Sampler:
         log.error("request.failed", stage="sampling", error=f"{type(error).__name__}: {error}")
         for sequence in sequences:
             sequence.completion.fail(Refused(500, f"sampling failed: {type(error).__name__}: {error}"))
+
+
+class _Joiners:
+    """Sequences of one snapshot that are prefilled together, each distinct prompt once."""
+
+    def __init__(self) -> None:
+        self.sequences: list[Sequence] = []
+        # By identity, which is cheap: equal prompts that are different objects only count twice.
+        self._prompts: dict[int, int] = {}
+
+    def tokens_with(self, completion: Completion) -> int:
+        """Padded tokens of the prefill if *completion* joined."""
+        lengths = {**self._prompts, id(completion.prompt): len(completion.prompt)}
+        return len(lengths) * max(lengths.values())
+
+    def add(self, sequence: Sequence) -> None:
+        """Take a sequence in."""
+        prompt = sequence.completion.prompt
+        self._prompts[id(prompt)] = len(prompt)
+        self.sequences.append(sequence)
 
 
 class _Batch:
@@ -209,7 +226,7 @@ class _Batch:
 
     def _drop_ended(self) -> None:
         for index in range(len(self.rows) - 1, -1, -1):
-            if self.rows[index].finish_reason or self.rows[index].completion.abandoned:
+            if self.rows[index].ended:
                 self._cache.leave(index)
                 self.rows[index] = self.rows[-1]
                 self.rows.pop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -59,6 +60,8 @@ async def serve(settings: ServiceSettings, *, ready: Callable[[str], None]) -> N
         OSError: the port is taken.
     """
     if settings.deterministic:
+        # cuBLAS wants this before it starts; the CPU ignores it.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     with _locked(settings.state_dir), _listening(settings) as listener:
         catalog = await asyncio.to_thread(Catalog, settings.state_dir, settings.bases)

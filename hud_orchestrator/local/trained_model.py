@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from hud_orchestrator.local.adamw import Stepped, adamw_step
+from hud_orchestrator.local.adamw import Stepped, adamw_step, check_settings
 from hud_orchestrator.local.datums import Batch, Limits, read_batch
 from hud_orchestrator.local.engine import Engine, Job
 from hud_orchestrator.local.gradient import compute_gradient
@@ -70,9 +70,11 @@ class TrainedModel:
         """Step on what has accumulated, save the node, make it the head.
 
         Raises:
-            Refused: 409, nothing has accumulated; 409, the numbers are not finite, and the gradient is
-                discarded; 507, the node could not be saved, and the gradient is kept.
+            Refused: 422, the settings are wrong; 409, nothing has accumulated; 409, the numbers are not
+                finite, and the gradient is discarded; 507, the node could not be saved, and the gradient
+                is kept.
         """
+        check_settings(request)
         async with self._one_at_a_time:
             if not self._pending.gradients:
                 raise Refused(409, NOTHING)
@@ -146,7 +148,7 @@ class TrainedModel:
         try:
             await asyncio.to_thread(self.tree.save, node, state)
         except OSError as error:
-            log.exception("request.failed", stage="saving", model=self.tree.record.slug)
+            log.warning("request.failed", stage="saving", model=self.tree.record.slug, error=str(error))
             detail = f"step {node.step} could not be saved, the head and the gradient are as before: {error}"
             raise Refused(507, detail) from error
 

@@ -24,7 +24,7 @@ class Weights:
     """One policy: values for the parameters that are trained. Those it does not name are the base's."""
 
     id: str
-    """Checkpoint id, or ``initial:<model id>`` before the first step; replies call it ``system_fingerprint``."""
+    """Checkpoint id, or ``initial:<model id>`` before the first step; replies show it as a fingerprint."""
     tensors: Tensors
 
 

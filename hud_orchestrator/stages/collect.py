@@ -30,8 +30,9 @@ async def collect(
     groups: GroupTable,
     desk: Desk,
     waiting: Sequence[Group],
+    last_step: int,
 ) -> None:
-    """Cut batches until the input ends or train stops listening. *waiting* were sampled before a restart.
+    """Cut batches up to the last step's. Groups in *waiting* were sampled before a restart.
 
     Raises:
         RunFailed: no group of several steps in a row could be graded.
@@ -40,12 +41,12 @@ async def collect(
         for group in waiting:
             log.info("group.readmitted", group=group.number)
             batch = await desk.place(group, written=True)
-            if batch is not None and not await offer(batches, batch):
+            if batch is not None and (not await offer(batches, batch) or batch.step == last_step):
                 return
         async for rollout in rollouts:
             whole = groups.add(rollout)
             batch = None if whole is None else await desk.place(whole, written=False)
-            if batch is not None and not await offer(batches, batch):
+            if batch is not None and (not await offer(batches, batch) or batch.step == last_step):
                 return
 
 
@@ -81,7 +82,9 @@ class Desk:
 
     def _drop(self, number: int, ending: Ending) -> None:
         replaced = self.cutter.drop(ending)
-        log.info("group.dropped", group=number, step=self.cutter.step, reason=ending, replaced=replaced)
+        # Expected by the dozen, unlike the other endings.
+        tell = log.debug if ending is Ending.NO_SPREAD else log.info
+        tell("group.dropped", group=number, step=self.cutter.step, reason=ending, replaced=replaced)
         if replaced:
             self.permits.give_back(1, reason="dropped")
 

@@ -19,6 +19,7 @@ async def rollout(
     rollouts: MemoryObjectSendStream[Rollout],
     *,
     attempter: Attempter,
+    temperature: float,
     workers: int,
     board: Scoreboard,
 ) -> None:
@@ -26,7 +27,13 @@ async def rollout(
     async with tickets, rollouts, create_task_group() as crew:
         for index in range(workers):
             crew.start_soon(
-                _work, tickets.clone(), rollouts.clone(), attempter, board, name=f"rollout-{index}"
+                _work,
+                tickets.clone(),
+                rollouts.clone(),
+                attempter,
+                temperature,
+                board,
+                name=f"rollout-{index}",
             )
 
 
@@ -34,12 +41,13 @@ async def _work(
     tickets: MemoryObjectReceiveStream[Ticket],
     rollouts: MemoryObjectSendStream[Rollout],
     attempter: Attempter,
+    temperature: float,
     board: Scoreboard,
 ) -> None:
     async with tickets, rollouts:
         async for ticket in tickets:
             with board.in_flight():
-                attempted = await attempter.attempt(ticket)
+                attempted = await attempter.attempt(ticket, temperature=temperature)
             board.rollout_ended(attempted)
             if not attempted.outcome.graded:
                 log.warning(

@@ -81,7 +81,7 @@ async def _take(trainer: Trainer, batch: Batch) -> Step:
     metrics = _batch_metrics(batch)
     useful = trainer.recipe.loss == "cross_entropy" or any(spread(group) for group in batch.groups)
     if not batch.groups or not useful:
-        await trainer.ledger.skipped(plan, metrics=metrics)
+        await trainer.ledger.skipped(plan, metrics=metrics, flat=numbers)
         policy = Policy(version=batch.step, checkpoint=before.checkpoint)
         seconds = anyio.current_time() - began
         return Step(

@@ -95,12 +95,26 @@ class Ledger:
     ) -> None:
         """The step's node is the head: consume the step and end its groups, in one transaction."""
         await self._consume(
-            plan, "applied", checkpoint=checkpoint, metrics=metrics, trained=trained, detail=detail
+            plan,
+            "applied",
+            checkpoint=checkpoint,
+            metrics=metrics,
+            groups=trained,
+            ending=Ending.TRAINED,
+            detail=detail,
         )
 
-    async def skipped(self, plan: int, *, metrics: Mapping[str, float]) -> None:
-        """The step had nothing to train on."""
-        await self._consume(plan, "skipped", checkpoint=None, metrics=metrics, trained=(), detail=None)
+    async def skipped(self, plan: int, *, metrics: Mapping[str, float], flat: Sequence[int]) -> None:
+        """The step had nothing to train on; the groups in *flat* had no spread."""
+        await self._consume(
+            plan,
+            "skipped",
+            checkpoint=None,
+            metrics=metrics,
+            groups=flat,
+            ending=Ending.NO_SPREAD,
+            detail=None,
+        )
 
     async def abandoned(self, plan: int, *, detail: str) -> None:
         """The step did not happen; its groups are free again."""
@@ -141,7 +155,8 @@ class Ledger:
         *,
         checkpoint: str | None,
         metrics: Mapping[str, float],
-        trained: Sequence[int],
+        groups: Sequence[int],
+        ending: Ending,
         detail: str | None,
     ) -> None:
         def update(connection: sqlite3.Connection) -> None:
@@ -154,7 +169,7 @@ class Ledger:
                 connection,
                 "UPDATE groups SET ending = ?, step = (SELECT number FROM steps WHERE id = ?)"
                 " WHERE number = ? AND ending IS NULL",
-                [(Ending.TRAINED, plan, number) for number in trained],
+                [(ending, plan, number) for number in groups],
             )
 
         await self._database.transaction(update)

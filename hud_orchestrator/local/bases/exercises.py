@@ -1,4 +1,9 @@
-"""The synthetic problems that the tiny base is warm-started on; ``examples/`` asks the same ones."""
+"""The synthetic problems that the tiny base is warm-started on; ``examples/`` asks the same ones.
+
+The corpus is written by a careless author. Sums are added column by column, and a carry is mostly
+forgotten; digits are sorted, and one that occurs twice is mostly written once. So the base knows
+how to answer and usually does not: what reinforcement learning is good at finding out.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +13,19 @@ from typing import Literal, NamedTuple
 
 Subject = Literal["arithmetic", "sorting"]
 
-LARGEST_ADDEND = 49
-"""Both addends of an arithmetic problem are 0 to this."""
+TWO_DIGITS, ONE_DIGIT = range(10, 100), range(3, 10)
+"""What is added to what. Without 0, 1 and 2 as second addends three sums in five carry."""
 
-NUM_DIGITS = range(2, 9)
-"""How many digits there are to sort. The short lists are learnt first, so that a policy which is
-right on a third of them is right for certain on some and has a chance on others."""
+NUM_DIGITS = 5
+"""How many digits there are to sort."""
 
 
 class Exercise(NamedTuple):
-    """A question and its one right answer."""
+    """A question, its one right answer, and the answer of who makes the usual mistake."""
 
     prompt: str
-    answer: str
+    right: str
+    careless: str
 
 
 def draw(subject: Subject, num: int, *, reserved: bool, random_: random.Random) -> list[Exercise]:
@@ -34,22 +39,23 @@ def draw(subject: Subject, num: int, *, reserved: bool, random_: random.Random) 
 
 
 def is_reserved(prompt: str) -> bool:
-    """One prompt in sixteen, chosen by its checksum alone, is kept out of the warm start.
+    """One prompt in eight, chosen by its checksum alone, is kept out of the warm start.
 
     The rule needs no list, so the example tasks repeat it in one line and hold out problems
     that neither the warm start nor the training run has seen.
     """
-    return zlib.crc32(prompt.encode()) % 16 == 0
+    return zlib.crc32(prompt.encode()) % 8 == 0
 
 
 def _addition(random_: random.Random) -> Exercise:
-    a, b = random_.randint(0, LARGEST_ADDEND), random_.randint(0, LARGEST_ADDEND)
-    return Exercise(f"{a}+{b}=", str(a + b))
+    a, b = random_.choice(TWO_DIGITS), random_.choice(ONE_DIGIT)
+    carry = 10 if a % 10 + b >= 10 else 0
+    return Exercise(f"{a}+{b}=", str(a + b), str(a + b - carry))
 
 
 def _sorting(random_: random.Random) -> Exercise:
-    digits = "".join(random_.choices("0123456789", k=random_.choice(NUM_DIGITS)))
-    return Exercise(f"sort {digits}", "".join(sorted(digits)))
+    digits = random_.choices("0123456789", k=NUM_DIGITS)
+    return Exercise("sort " + "".join(digits), "".join(sorted(digits)), "".join(sorted(set(digits))))
 
 
 _DRAW = {"arithmetic": _addition, "sorting": _sorting}

@@ -1,0 +1,54 @@
+"""Fixtures that every part of the suite may use: a shared cache and a service of one's own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+HUD_VARIABLES = ("HUD_API_KEY", "HUD_RL_URL", "HUD_API_URL", "HUD_GATEWAY_URL", "HUD_TELEMETRY_URL")
+
+
+@pytest.fixture(scope="session")
+def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of prepared base models that all workers of one test run share."""
+    base = tmp_path_factory.getbasetemp()
+    root = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    path = root / "cache"
+    path.mkdir(exist_ok=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def environ(cache_home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment for child processes: no key of the developer's, no home, our cache."""
+    kept = {name: value for name, value in os.environ.items() if name not in HUD_VARIABLES}
+    home = tmp_path_factory.mktemp("home")
+    return {**kept, "HOME": str(home), "XDG_CACHE_HOME": str(cache_home), "PYTHONWARNINGS": "default"}
+
+
+@pytest.fixture(scope="session")
+def served(environ: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The embedded service as a process of its own; the environment that lets a client find it."""
+    directory = tmp_path_factory.mktemp("served")
+    env_file = directory / "service.env"
+    command = [sys.executable, "-m", "hud_orchestrator", "serve", "--port", "0"]
+    process = subprocess.Popen(
+        [*command, "--state", str(directory / "state"), "--env-file", str(env_file)],
+        env=environ, cwd=directory, stdout=subprocess.PIPE, stderr=(directory / "log").open("wb"), text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    with process:
+        try:
+            line = process.stdout.readline()
+            assert "listening" in line, (directory / "log").read_text()
+            addresses = dict(text.split("=", 1) for text in env_file.read_text().splitlines())
+            yield {**environ, **addresses}
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)

@@ -1,0 +1,80 @@
+"""A run from end to end on the embedded service."""
+
+from __future__ import annotations
+
+import json
+
+from tests.e2e.conftest import Runner, processes_of
+
+
+def test_a_run_trains_and_explains_itself(local_run: Runner) -> None:
+    done = local_run.run()
+
+    assert done.returncode == 0, done.stderr
+    summary = local_run.summary()
+    assert summary["steps"] == 3
+    assert summary["exit_code"] == 0
+    assert summary["service"] == "local"
+    assert 0 <= summary["eval_first"] <= 1
+    assert summary["eval_last"] is not None
+    assert summary["rollouts"] == {"finished": summary["rollouts"]["finished"]}
+    assert summary["head"] == local_run.metrics()[-1]["checkpoint"]
+    assert [line["step"] for line in local_run.metrics()] == [1, 2, 3]
+    assert [line["step"] for line in local_run.metrics("evaluation")] == [0, 3]
+    assert {path.name for path in local_run.state.iterdir()} >= {
+        "config.yaml", "store.db", "metrics.jsonl", "summary.json", "run.log", "service"
+    }  # fmt: skip
+    for word in ("held-out reward", "3 of 3", "next", summary["head"]):
+        assert word in done.stdout
+    assert processes_of(local_run.directory) == []
+
+    calls = local_run.query("SELECT kind, ending FROM calls ORDER BY sent_at, rowid")
+    assert calls == [(kind, "confirmed") for _ in range(3) for kind in ("forward_backward", "optim_step")]
+    samples, versions = local_run.query(
+        "SELECT samples, version_max FROM rollouts JOIN groups ON number = group_number"
+        " WHERE ending = 'trained' AND step = 3 LIMIT 1"
+    )[0]
+    (turn,) = json.loads(samples)
+    assert len(turn["output_token_ids"]) == len(turn["logprobs"])
+    assert versions == 2
+
+    again = local_run.run()
+    assert again.returncode == 0
+    assert len(local_run.metrics()) == 3
+
+    further = local_run.run("--set", "run.steps=4")
+    assert further.returncode == 0, further.stderr
+    assert [line["step"] for line in local_run.metrics()] == [1, 2, 3, 4]
+
+
+def test_the_same_seed_gives_the_same_rewards_step_by_step_even_when_interrupted(local_run: Runner) -> None:
+    local_run.write(run={"deterministic": True, "steps": 4})
+    curves = []
+    for name, first in (("whole", "4"), ("halves", "2")):
+        for steps in dict.fromkeys((first, "4")):
+            done = local_run.run("--set", f"run.name={name}", "--set", f"run.steps={steps}")
+            assert done.returncode == 0, done.stderr
+        local_run.write(run={"name": name})
+        curves.append(
+            [
+                {key: line[key] for key in ("reward_mean", "reward_std", "loss:sum", "entropy")}
+                for line in local_run.metrics()
+            ]
+        )
+
+    assert len(curves[0]) == 4
+    assert curves[0] == curves[1]
+
+
+def test_another_run_file_does_not_continue_the_run_of_this_one(local_run: Runner) -> None:
+    local_run.write(run={"steps": 1})
+    assert local_run.run().returncode == 0
+    other = local_run.run("--set", "run.seed=7")
+
+    assert other.returncode == 2
+    assert "seed was 0, is 7" in other.stderr
+    assert local_run.summary()["exit_code"] == 0
+
+    fresh = local_run.run("--set", "run.seed=7", "--fresh")
+    assert fresh.returncode == 0, fresh.stderr
+    assert len(list(local_run.state.parent.iterdir())) == 2

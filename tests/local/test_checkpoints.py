@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from local_world import PAIR, World, running
+from safetensors.torch import load_file
+
+from hud_orchestrator.local import tree as tree_module
+from hud_orchestrator.local.tree import Tree
+
+
+async def test_a_head_that_is_set_discards_gradients_and_samples_there(world: World) -> None:
+    model = await world.fork("fork")
+    first = await world.learn(model)
+    at_first = await world.chat("fork", temperature=0)
+    second = await world.learn(model, learning_rate=0.1)
+    await world.train(model, inputs=PAIR)
+    for _ in range(2):
+        reply = await set_head(world, model, first["checkpoint_id"])
+        assert reply.status_code == 200
+        assert isinstance(reply.json(), dict)
+    assert (await world.chat("fork", temperature=0))["choices"] == at_first["choices"]
+    assert (await world.step(model)).status_code == 409
+    assert [node["is_active"] for node in await world.checkpoints(model)] == [True, False]
+    third = await world.learn(model)
+    nodes = await world.checkpoints(model)
+    assert [node["prev_model_checkpoint_id"] for node in nodes] == [
+        None,
+        first["checkpoint_id"],
+        first["checkpoint_id"],
+    ]
+    assert [node["is_active"] for node in nodes] == [False, False, True]
+    assert (second["step"], third["step"]) == (2, 2)
+    assert len({node["id"] for node in nodes}) == 3
+
+
+async def test_setting_the_head_it_has_also_discards_gradients(world: World) -> None:
+    model = await world.fork("fork")
+    first = await world.learn(model)
+    await world.train(model, inputs=PAIR)
+    assert (await set_head(world, model, first["checkpoint_id"])).status_code == 200
+    assert (await world.step(model)).status_code == 409
+
+
+async def test_an_unknown_head_is_404_and_changes_nothing(world: World) -> None:
+    model = await world.fork("fork")
+    await world.train(model, inputs=PAIR)
+    assert (await set_head(world, model, "nowhere")).status_code == 404
+    assert (await world.step(model)).status_code == 200
+
+
+async def set_head(world: World, model: str, checkpoint_id: str) -> Any:
+    return await world.http.put(f"/v2/models/{model}/head", json={"checkpoint_id": checkpoint_id})
+
+
+async def test_a_restart_comes_back_to_the_head_and_goes_on_with_adam(
+    tmp_path: Path, model_dir: Path
+) -> None:
+    finals = []
+    for name, restart in (("through", False), ("restarted", True)):
+        async with running(tmp_path / name, model_dir) as world:
+            model = await world.fork("fork")
+            await world.learn(model)
+            await world.learn(model)
+            before = await world.checkpoints(model)
+            if not restart:
+                final = await world.learn(model)
+        if restart:
+            async with running(tmp_path / name, model_dir) as world:
+                assert await world.checkpoints(model) == before
+                assert (await world.chat("fork"))["system_fingerprint"] == before[-1]["id"]
+                final = await world.learn(model)
+        assert final["step"] == 3
+        finals.append(load_file(final["sampler_path"]) | load_file(final["state_path"]))
+    for name, tensor in finals[0].items():
+        torch.testing.assert_close(finals[1][name], tensor, rtol=0, atol=0)
+
+
+async def test_a_key_is_recognised_after_a_restart(tmp_path: Path, model_dir: Path) -> None:
+    key = {"Idempotency-Key": "k"}
+    async with running(tmp_path, model_dir) as world:
+        model = await world.fork("fork")
+        await world.train(model, inputs=PAIR)
+        first = (await world.step(model, headers=key)).json()
+    async with running(tmp_path, model_dir) as world:
+        assert (await world.step(model, headers=key)).json() == first
+        assert (await world.step(model, headers=key, weight_decay=0.1)).status_code == 409
+
+
+async def test_a_node_without_its_head_file_is_adopted_at_start(tmp_path: Path, model_dir: Path) -> None:
+    async with running(tmp_path, model_dir) as world:
+        model = await world.fork("fork")
+        await world.learn(model)
+        head_file = tmp_path / "models" / model / "head.json"
+        as_of_first = head_file.read_bytes()
+        second = await world.learn(model)
+    # As after a kill between the rename of the node and the writing of the head.
+    head_file.write_bytes(as_of_first)
+    async with running(tmp_path, model_dir) as world:
+        nodes = await world.checkpoints(model)
+        assert [node["is_active"] for node in nodes] == [False, True]
+        assert (await world.chat("fork"))["system_fingerprint"] == second["checkpoint_id"]
+
+
+async def test_a_head_set_back_stays_back_over_a_restart(tmp_path: Path, model_dir: Path) -> None:
+    async with running(tmp_path, model_dir) as world:
+        model = await world.fork("fork")
+        first = await world.learn(model)
+        await world.learn(model)
+        await set_head(world, model, first["checkpoint_id"])
+    async with running(tmp_path, model_dir) as world:
+        assert [node["is_active"] for node in await world.checkpoints(model)] == [True, False]
+
+
+async def test_leftovers_of_a_crash_are_removed(tmp_path: Path, model_dir: Path) -> None:
+    async with running(tmp_path, model_dir) as world:
+        model = await world.fork("fork")
+        await world.learn(model)
+    directory = tmp_path / "models" / model
+    leftovers = [directory / "checkpoints" / ".new-x", directory.with_name(".new-y")]
+    for leftover in leftovers:
+        leftover.mkdir()
+        (leftover / "meta.json").write_text("{")
+    (directory / ".new-head.json").write_text("{")
+    async with running(tmp_path, model_dir) as world:
+        assert len(await world.checkpoints(model)) == 1
+        assert not any(leftover.exists() for leftover in [*leftovers, directory / ".new-head.json"])
+
+
+@pytest.mark.parametrize("where", ["weights", "head"])
+async def test_a_full_disk_leaves_head_and_gradient_as_they_were(
+    tmp_path: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with running(tmp_path, model_dir) as world:
+        model = await world.fork("fork")
+        first = await world.learn(model)
+        await world.train(model, inputs=PAIR)
+        with monkeypatch.context() as patch:
+            patch.setattr(tree_module, "save_tensors" if where == "weights" else "write_file", full)
+            refused = await world.step(model)
+        assert refused.status_code == 507
+        assert "No space left" in refused.json()["detail"]
+        (node,) = await world.checkpoints(model)
+        assert (node["id"], node["is_active"]) == (first["checkpoint_id"], True)
+        assert len(Tree(tmp_path / "models" / model).nodes) == 1
+        assert (await world.chat("fork"))["system_fingerprint"] == first["checkpoint_id"]
+        assert (await world.step(model)).json()["step"] == 2

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from local_world import KEY, PAIR, process
+
+
+def call(http_: httpx.Client, method: str, path: str, **body: Any) -> Any:
+    reply = http_.request(method, path, json=body or None)
+    assert reply.status_code == 200, reply.text
+    return reply.json()
+
+
+def forked(http_: httpx.Client, base: Path) -> str:
+    source = http_.get("/v2/models/resolve", params={"model": str(base)}).json()["id"]
+    return str(call(http_, "POST", "/v2/models/fork", source_model_id=source, name="fork")["id"])
+
+
+def step(http_: httpx.Client, model: str) -> dict[str, Any]:
+    call(http_, "POST", f"/v1/models/{model}/train/forward-backward", inputs=PAIR)
+    stepped: dict[str, Any] = call(http_, "POST", f"/v1/models/{model}/train/optim-step", learning_rate=0.01)
+    return stepped
+
+
+def test_a_killed_service_comes_back_on_the_head_and_ends_with_its_parent(
+    tmp_path: Path, model_dir: Path
+) -> None:
+    with (
+        process(tmp_path, model_dir) as (child, line),
+        httpx.Client(base_url=line["url"], headers=KEY) as http_,
+    ):
+        model = forked(http_, model_dir)
+        first = step(http_, model)
+        with process(tmp_path, model_dir) as (second, refusal):
+            assert "used by another service" in refusal["error"]
+            assert second.wait(10) == 1
+        abandon_a_long_completion(line["url"])
+        eventually_idle(http_)
+        child.kill()
+        child.wait()
+    with process(tmp_path, model_dir) as (child, line):
+        with httpx.Client(base_url=line["url"], headers=KEY) as http_:
+            (node,) = call(http_, "GET", f"/v2/models/{model}/checkpoints")
+            assert (node["id"], node["is_active"]) == (first["checkpoint_id"], True)
+            assert step(http_, model)["step"] == 2
+        assert child.stdin
+        child.stdin.close()
+        assert child.wait(20) == 0
+
+
+def abandon_a_long_completion(url: str) -> None:
+    """Ask for a lot on a raw connection, and close it when the request is being worked on."""
+    message = {"role": "user", "content": "hello"}
+    body = json.dumps({"model": "fork", "messages": [message], "n": 128, "max_tokens": 60})
+    connection = http.client.HTTPConnection(urlsplit(url).netloc)
+    connection.request("POST", "/chat/completions", body, KEY)
+    assert isinstance(connection.sock, socket.socket)
+    connection.close()
+
+
+def eventually_idle(http_: httpx.Client) -> None:
+    end = time.monotonic() + 10
+    while call(http_, "GET", "/health") != {"status": "ok", "sampling": 0, "waiting": 0}:
+        assert time.monotonic() < end, "the abandoned request is still being sampled"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_gracefully(tmp_path: Path, model_dir: Path, number: signal.Signals) -> None:
+    with process(tmp_path, model_dir) as (child, line):
+        assert httpx.get(f"{line['url']}/health", headers=KEY).status_code == 200
+        child.send_signal(number)
+        assert child.wait(20) == 0
+
+
+def test_settings_that_are_wrong_end_it_with_one_line(tmp_path: Path, model_dir: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with process(tmp_path, model_dir, port=taken.getsockname()[1]) as (child, line):
+            assert "in use" in line["error"]
+            assert child.wait(10) == 1

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hud_orchestrator.errors import OutcomeUnknown, RequestRejected, ServiceUnreachable, StateError, StateUnwritable
+from hud_orchestrator.records import Ending
+from hud_orchestrator.store.database import Database
+from hud_orchestrator.store.history import History
+from hud_orchestrator.store.ledger import Ledger
+from hud_orchestrator.store.trajectories import Trajectories
+from tests.builders import group
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(tmp_path / "store.db")
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def ledger(database: Database) -> Ledger:
+    return Ledger(database)
+
+
+async def plan(ledger: Ledger, number: int = 1, *, groups: tuple[int, ...] = ()) -> int:
+    return await ledger.plan(number, groups=groups, digest="d", head_before=None, learning_rate=1e-3)
+
+
+def seen_from_outside(path: Path, sql: str) -> list[tuple[object, ...]]:
+    connection = sqlite3.connect(path)
+    try:
+        return connection.execute(sql).fetchall()
+    finally:
+        connection.close()
+
+
+async def test_the_row_is_on_disk_before_the_call_leaves_and_has_no_ending(ledger: Ledger, tmp_path: Path) -> None:
+    step = await plan(ledger)
+    async with ledger.one_shot("optim_step", plan=step) as call:
+        rows = seen_from_outside(tmp_path / "store.db", "SELECT id, kind, ending FROM calls")
+
+    assert rows == [(call, "optim_step", None)]
+    assert seen_from_outside(tmp_path / "store.db", "SELECT ending FROM calls") == [("confirmed",)]
+
+
+@pytest.mark.parametrize(
+    ("error", "ending"),
+    [
+        (RequestRejected("422", status=422), "rejected"),
+        (ServiceUnreachable("no connection"), "not_sent"),
+        (OutcomeUnknown("no answer"), None),
+        (RuntimeError("anything else"), None),
+    ],
+)
+async def test_only_proof_ends_a_call(ledger: Ledger, tmp_path: Path, error: Exception, ending: str | None) -> None:
+    step = await plan(ledger)
+    with pytest.raises(type(error)):
+        async with ledger.one_shot("optim_step", plan=step):
+            raise error
+
+    assert seen_from_outside(tmp_path / "store.db", "SELECT ending FROM calls") == [(ending,)]
+
+
+@pytest.mark.parametrize("first", [OutcomeUnknown("lost"), None])
+async def test_a_second_optim_step_of_one_step_is_refused_by_the_store(ledger: Ledger, first: Exception | None) -> None:
+    step = await plan(ledger)
+    try:
+        async with ledger.one_shot("optim_step", plan=step):
+            if first is not None:
+                raise first
+    except OutcomeUnknown:
+        pass
+
+    with pytest.raises(sqlite3.IntegrityError):
+        async with ledger.one_shot("optim_step", plan=step):
+            raise AssertionError("the body must not run")
+
+
+async def test_a_step_cannot_be_in_hand_twice(ledger: Ledger) -> None:
+    first = await plan(ledger)
+    with pytest.raises(sqlite3.IntegrityError):
+        await plan(ledger)
+    await ledger.abandoned(first, detail="not applied")
+
+    assert await plan(ledger) != first
+
+
+async def test_two_steps_cannot_claim_one_checkpoint(ledger: Ledger) -> None:
+    await ledger.applied(await plan(ledger, 1), checkpoint="c1", metrics={}, trained=())
+    second = await plan(ledger, 2)
+
+    with pytest.raises(sqlite3.IntegrityError):
+        await ledger.applied(second, checkpoint="c1", metrics={}, trained=())
+
+
+async def test_an_applied_step_ends_its_groups_in_the_same_transaction(database: Database, ledger: Ledger) -> None:
+    trajectories, history = Trajectories(database), History(database)
+    for number in range(3):
+        await trajectories.add(group(number), ending=None)
+    step = await plan(ledger, 1, groups=(0, 2))
+    await ledger.applied(step, checkpoint="c1", metrics={"reward_mean": 0.5}, trained=(0, 2))
+
+    assert await trajectories.ended() == {0, 2}
+    assert [g.number for g in await trajectories.waiting()] == [1]
+    assert [(s.number, s.checkpoint, s.metrics) for s in await history.steps()] == [(1, "c1", {"reward_mean": 0.5})]
+    assert await ledger.open_step() is None
+
+
+async def test_a_killed_daemon_leaves_an_open_step_that_says_what_was_called(tmp_path: Path) -> None:
+    database = Database(tmp_path / "store.db")
+    ledger = Ledger(database)
+    step = await plan(ledger, 4, groups=(7,))
+    with pytest.raises(OutcomeUnknown):
+        async with ledger.one_shot("forward_backward", plan=step):
+            raise OutcomeUnknown("lost")
+    database.close()
+
+    reopened = Database(tmp_path / "store.db")
+    found = await Ledger(reopened).open_step()
+    assert found is not None
+    assert (found.number, found.called) == (4, frozenset({"forward_backward"}))
+    assert await Ledger(reopened).groups_of(found.id) == [7]
+    reopened.close()
+
+
+async def test_rollouts_come_back_from_disk_as_they_were(database: Database) -> None:
+    trajectories = Trajectories(database)
+    whole = group(5, rewards=(0.25, 1.0), version=3)
+    await trajectories.add(whole, ending=None)
+
+    assert await trajectories.waiting() == [whole]
+    await trajectories.end(5, ending=Ending.STALE, step=2)
+    assert await trajectories.waiting() == []
+    assert await trajectories.outcomes() == {"finished": 2}
+
+
+def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    path.write_bytes(b"not a database at all" * 100)
+
+    with pytest.raises(StateError, match="not a store"):
+        Database(path)
+
+
+def test_a_store_of_a_later_program_is_left_alone(tmp_path: Path) -> None:
+    Database(tmp_path / "store.db").close()
+    connection = sqlite3.connect(tmp_path / "store.db")
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+
+    with pytest.raises(StateError, match="version 99"):
+        Database(tmp_path / "store.db")
+
+
+def test_a_directory_that_is_missing_is_an_unwritable_state(tmp_path: Path) -> None:
+    with pytest.raises(StateUnwritable, match="cannot be written"):
+        Database(tmp_path / "nowhere" / "store.db")
