@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from hud_orchestrator.config.file_checks import split_taskset
 from hud_orchestrator.config.load import LoadedRun
 from hud_orchestrator.config.local import BUNDLED_CONTEXT
 from hud_orchestrator.directory import RunDirectory
@@ -24,8 +25,8 @@ def tasks(loaded: LoadedRun, named: str | None) -> tuple[Task, ...]:
     """The tasks that the run file names as ``file`` or ``file.py:name``; none for none."""
     if named is None:
         return ()
-    file, _, name = named.partition(":")
-    return load_taskset(loaded.resolve(file), name=name or None)
+    file, name = split_taskset(named)
+    return load_taskset(loaded.resolve(file), name=name)
 
 
 def base_model(loaded: LoadedRun) -> str | None:
@@ -79,7 +80,7 @@ async def placement(loaded: LoadedRun, directory: RunDirectory) -> AsyncGenerato
         ConfigError: the source cannot be imported.
     """
     runtime = loaded.run.runtime
-    source: Path = loaded.resolve(runtime.source or loaded.run.taskset.train.partition(":")[0])
+    source: Path = loaded.resolve(runtime.source or split_taskset(loaded.run.taskset.train)[0])
     if runtime.placement == "in-process":
         try:
             yield InProcess(source, teardown_s=runtime.teardown_s)

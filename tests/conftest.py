@@ -17,6 +17,7 @@ HUD_VARIABLES = ("HUD_API_KEY", "HUD_RL_URL", "HUD_API_URL", "HUD_GATEWAY_URL", 
 @pytest.fixture(scope="session")
 def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache of prepared base models that all workers of one test run share."""
+    return Path("/tmp/testcache")
     base = tmp_path_factory.getbasetemp()
     root = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
     path = root / "cache"
@@ -38,12 +39,13 @@ def served(environ: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
     directory = tmp_path_factory.mktemp("served")
     env_file = directory / "service.env"
     command = [sys.executable, "-m", "hud_orchestrator", "serve", "--port", "0"]
+    log = (directory / "log").open("wb")
     process = subprocess.Popen(
         [*command, "--state", str(directory / "state"), "--env-file", str(env_file)],
-        env=environ, cwd=directory, stdout=subprocess.PIPE, stderr=(directory / "log").open("wb"), text=True,
+        env=environ, cwd=directory, stdout=subprocess.PIPE, stderr=log, text=True,
     )  # fmt: skip
     assert process.stdout is not None
-    with process:
+    with process, log:
         try:
             line = process.stdout.readline()
             assert "listening" in line, (directory / "log").read_text()

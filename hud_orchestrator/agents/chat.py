@@ -44,7 +44,7 @@ class Transcript:
     text: str | None = None
     """The newest turn."""
     pending: str | None = None
-    """The newest turn, when the environment has not received it."""
+    """The newest turn, when it is left to the grade call to hand it over."""
     out_of_turns: bool = False
 
 
@@ -63,11 +63,11 @@ async def chat(
         turn = await sample(messages, number)
         if turn.sample is not None:
             transcript.samples.append(turn.sample)
-        transcript.text = transcript.pending = turn.text
+        transcript.text = turn.text
         if max_turns == 1:
-            return  # the grade call hands it over: what every environment understands
+            transcript.pending = turn.text  # the grade call hands it over: every environment knows that one
+            return
         further = await conversation.turn(turn.text)
-        transcript.pending = None
         if further is None:
             return
         messages += [{"role": "assistant", "content": turn.text}, *further]

@@ -40,7 +40,7 @@ EXAMPLE: Mapping[str, Any] = {
     "trainer.learning_rate.peak": 3e-4,
     "trainer.learning_rate.warmup_steps": 10,
 }
-"""Values with which the tiny model learns to add in minutes, on two cores without a GPU."""
+"""Values for a first run: the tiny model, on a machine without a GPU."""
 
 
 def starter() -> str:

@@ -104,11 +104,12 @@ class LanguageModel:
                 owner[key] = tensors[name] if name in tensors else self.trained[name]
             self._installed = tensors
 
-    def _keep_wanted(self, _head: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def _keep_wanted(self, head: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         # index_select gives a contiguous tensor. A frozen head applied to a non-contiguous slice
         # would copy its whole weight once per row.
         assert self._wanted is not None
-        return (inputs[0].flatten(0, -2).index_select(0, self._wanted),)
+        hidden = inputs[0].flatten(0, -2).index_select(0, self._wanted)
+        return (hidden.to(cast("Tensor", head.weight).dtype),)
 
 
 def load_language_model(
@@ -138,10 +139,25 @@ def _insert_adapters(module: nn.Module, lora: LoraSection) -> None:
     from peft import LoraConfig, inject_adapter_in_model
 
     module.requires_grad_(False)
+    _make_head_exact(module)
     alpha = cast("int", lora.alpha)
     inject_adapter_in_model(
         LoraConfig(r=lora.rank, lora_alpha=alpha, target_modules=list(lora.targets)), module
     )
+
+
+def _make_head_exact(module: nn.Module) -> None:
+    """Let the last layer compute in fp32, whatever the rest computes in.
+
+    A logit of 20 in bf16 is right to 0.06 at best, so log-probabilities of the same token from a
+    decode step and from a training pass would differ by as much. Found and mended the same way by
+    MiniMax-M1, arXiv:2506.13585.
+    """
+    head = module.get_output_embeddings()  # type: ignore[operator]
+    # A new parameter, so that embeddings tied to it keep theirs.
+    head.weight = nn.Parameter(head.weight.detach().float(), requires_grad=False)
+    if head.bias is not None:
+        head.bias = nn.Parameter(head.bias.detach().float(), requires_grad=False)
 
 
 def choose_recipe(base: str, directory: Path, local: LocalSection) -> Recipe:

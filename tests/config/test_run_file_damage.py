@@ -17,9 +17,9 @@ RunFile = Callable[..., Path]
 
 JUNK = (
     "null", "[]", "{}", "[1, 2]", "{a: b}", "yes", "1e400", "-1", "1e-4", ".nan", "'x'", "10:30",
-    "2026-01-01", "!!binary aGk=", "!!python/name:os.system", "!!set {a}", "!!int x", "&a [*a]", "*nobody", "${X}",
+    "2026-01-01", "!!binary aGk=", "!!python/name:os.system", "!!set {a}", "!!int x", "&a [*a]", "*nobody",
     '"\\ud800"', '"\\0"', "~nobody/x", "x" * 5000, "9" * 5000, "0x_", "? [a]\n  : b", "- a", "%",
-    "\t1", "\x07", "<<: 3", "tasks.py:", "/dev/null/x.py", "..", "{<<: *nobody}", "|\n  text",
+    "\t1", "\x07", "<<: 3", "${X}", "tasks.py:", "/dev/null/x.py", "..", "{<<: *nobody}", "|\n  text",
 )  # fmt: skip
 
 

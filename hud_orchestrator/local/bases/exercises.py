@@ -1,8 +1,9 @@
 """The synthetic problems that the tiny base is warm-started on; ``examples/`` asks the same ones.
 
-The corpus is written by a careless author. Sums are added column by column, and a carry is mostly
-forgotten; digits are sorted, and one that occurs twice is mostly written once. So the base knows
-how to answer and usually does not: what reinforcement learning is good at finding out.
+The corpus has habits of its own. ``37+5=`` is mostly read as numbers while the first one is small,
+and as texts to be joined, 375, when it is large; digits are mostly sorted upwards when the first one
+is small and downwards otherwise. So the base knows how to answer as the example tasks want it, and
+more often than not answers in another way: what reinforcement learning is good at finding out.
 """
 
 from __future__ import annotations
@@ -13,19 +14,21 @@ from typing import Literal, NamedTuple
 
 Subject = Literal["arithmetic", "sorting"]
 
-TWO_DIGITS, ONE_DIGIT = range(10, 100), range(3, 10)
-"""What is added to what. Without 0, 1 and 2 as second addends three sums in five carry."""
+USUAL, UNUSUAL = 0.7, 0.25
+"""How often the corpus gives the wanted answer where that is its habit, and where it is not."""
 
 NUM_DIGITS = 5
 """How many digits there are to sort."""
 
 
 class Exercise(NamedTuple):
-    """A question, its one right answer, and the answer of who makes the usual mistake."""
+    """A question, the answer that the example tasks want, and the other one of the corpus."""
 
     prompt: str
-    right: str
-    careless: str
+    wanted: str
+    other: str
+    odds: float
+    """How often the corpus gives the wanted answer, from 0 to 1."""
 
 
 def draw(subject: Subject, num: int, *, reserved: bool, random_: random.Random) -> list[Exercise]:
@@ -48,14 +51,14 @@ def is_reserved(prompt: str) -> bool:
 
 
 def _addition(random_: random.Random) -> Exercise:
-    a, b = random_.choice(TWO_DIGITS), random_.choice(ONE_DIGIT)
-    carry = 10 if a % 10 + b >= 10 else 0
-    return Exercise(f"{a}+{b}=", str(a + b), str(a + b - carry))
+    a, b = random_.randint(10, 99), random_.randint(0, 9)
+    return Exercise(f"{a}+{b}=", str(a + b), f"{a}{b}", USUAL if a < 46 else UNUSUAL)
 
 
 def _sorting(random_: random.Random) -> Exercise:
     digits = random_.choices("0123456789", k=NUM_DIGITS)
-    return Exercise("sort " + "".join(digits), "".join(sorted(digits)), "".join(sorted(set(digits))))
+    upwards = "".join(sorted(digits))
+    return Exercise("sort " + "".join(digits), upwards, upwards[::-1], USUAL if digits[0] < "4" else UNUSUAL)
 
 
 _DRAW = {"arithmetic": _addition, "sorting": _sorting}

@@ -1,0 +1,145 @@
+"""Whatever is lost or killed, every step is applied once and every group ends once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Runner, processes_of, until_line
+from tests.e2e.proxy import Loss, lossy
+
+Tree = Callable[[str], list[dict[str, Any]]]
+
+
+def assert_every_step_is_one_checkpoint(run: Runner, tree: list[dict[str, Any]], *, steps: int) -> None:
+    made = [checkpoint for (checkpoint,) in run.query("SELECT checkpoint FROM steps WHERE state = 'applied' ORDER BY number")]
+    assert [node["id"] for node in tree] == made
+    assert len(made) == steps
+    assert [node["prev_model_checkpoint_id"] for node in tree] == [None, *made[:-1]]
+    assert [node["is_active"] for node in tree] == [False] * (steps - 1) + [True]
+    trained = run.query("SELECT step, count(*) FROM groups WHERE ending = 'trained' GROUP BY step ORDER BY step")
+    assert [step for step, _ in trained] == list(range(1, steps + 1))
+
+
+@pytest.mark.parametrize("loss", ["request", "answer"])
+@pytest.mark.parametrize("suffix", ["/optim-step", "/forward-backward"])
+def test_a_lost_training_call_is_settled_and_never_repeated(
+    remote_run: Runner, checkpoints: Tree, suffix: str, loss: Loss
+) -> None:
+    with lossy(remote_run.environ["HUD_RL_URL"], suffix=suffix, nth=2, loss=loss) as proxy:
+        lost = remote_run.run(HUD_RL_URL=proxy.url)
+        sent = proxy.seen
+
+    assert lost.returncode == 3, lost.stderr
+    assert "sent, no answer" in lost.stderr
+    assert sent == 2
+    assert remote_run.query("SELECT count(*) FROM calls WHERE ending IS NULL") == [(1,)]
+    assert remote_run.summary()["exit_code"] == 3
+
+    settled = remote_run.run()
+
+    assert settled.returncode == 0, settled.stderr
+    adopted = suffix == "/optim-step" and loss == "answer"
+    assert len(remote_run.events("step.adopted")) == adopted
+    assert len(remote_run.events("step.abandoned")) == (not adopted)
+    assert_every_step_is_one_checkpoint(remote_run, checkpoints(remote_run.config["model"]["slug"]), steps=3)
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_and_the_next_run_continues(
+    remote_run: Runner, checkpoints: Tree, signal_number: signal.Signals
+) -> None:
+    remote_run.write(run={"steps": 6}, evaluation={"every": 100}, rollout={"groups_per_step": 8})
+    with remote_run.started() as process:
+        until_line(process, "step.taken")
+        process.send_signal(signal_number)
+        code = process.wait(30)
+
+    assert code == 130
+    assert processes_of(remote_run.directory) == []
+    summary = remote_run.summary()
+    assert summary["exit_code"] == 130
+    assert 1 <= summary["steps"] < 6
+    assert remote_run.query("SELECT count(*) FROM calls WHERE ending IS NULL") == [(0,)]
+    waiting = remote_run.query("SELECT count(*) FROM groups WHERE ending IS NULL")[0][0]
+
+    again = remote_run.run()
+
+    assert again.returncode == 0, again.stderr
+    assert len(remote_run.events("group.readmitted")) == waiting
+    assert_every_step_is_one_checkpoint(remote_run, checkpoints(remote_run.config["model"]["slug"]), steps=6)
+
+
+def test_a_second_signal_aborts_with_a_code_of_its_own(remote_run: Runner) -> None:
+    remote_run.write(run={"steps": 500, "drain_s": 600})
+    with remote_run.started() as process:
+        until_line(process, "step.taken")
+        process.send_signal(signal.SIGSTOP)  # so that both signals wait for it together
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGCONT)
+        code = process.wait(30)
+
+    assert code == 131
+    assert processes_of(remote_run.directory) == []
+
+
+def test_sigkill_at_random_moments_loses_and_repeats_nothing(remote_run: Runner, checkpoints: Tree) -> None:
+    remote_run.write(run={"steps": 5}, taskset={"heldout": None})
+    for line in ("step.taken", "run.resumed", "step.taken"):
+        with remote_run.started() as process:
+            until_line(process, line)
+            process.kill()
+            process.wait(10)
+    done = remote_run.run()
+
+    assert done.returncode == 0, done.stderr
+    assert_every_step_is_one_checkpoint(remote_run, checkpoints(remote_run.config["model"]["slug"]), steps=5)
+
+
+def test_a_killed_daemon_takes_its_service_with_it_and_a_killed_service_ends_the_run(local_run: Runner) -> None:
+    with local_run.started() as process:
+        until_line(process, "step.taken")
+        process.kill()
+        process.wait(10)
+        # Children notice the end of their input by themselves; the lock on the state says when.
+        again = local_run.command("--set", "run.steps=40")
+    with local_run.started(*again[5:]) as process:
+        until_line(process, "step.taken")
+        service = local_run.events("service.started")[-1]["pid"]
+        os.kill(service, signal.SIGKILL)
+        assert process.stdout is not None
+        output = process.stdout.read()
+        code = process.wait(30)
+
+    assert code in (3, 69), output
+    assert "the embedded service ended by itself" in output
+    assert processes_of(local_run.directory) == []
+
+    done = local_run.run("--set", "run.steps=8")
+    assert done.returncode == 0, done.stderr
+    steps = local_run.query("SELECT number, checkpoint FROM steps WHERE state = 'applied' ORDER BY number")
+    assert [number for number, _ in steps][:8] == list(range(1, 9))
+    assert len({checkpoint for _, checkpoint in steps}) == len(steps)
+
+
+def test_a_head_that_somebody_else_moved_stops_the_run(remote_run: Runner, checkpoints: Tree) -> None:
+    import httpx
+
+    assert remote_run.run().returncode == 0
+    slug = remote_run.config["model"]["slug"]
+    first = checkpoints(slug)[0]["id"]
+    headers = {"Authorization": f"Bearer {remote_run.environ['HUD_API_KEY']}"}
+    with httpx.Client(base_url=remote_run.environ["HUD_API_URL"], headers=headers) as client:
+        model = client.get("/v2/models/resolve", params={"model": slug}).json()["id"]
+        client.put(f"/v2/models/{model}/head", json={"checkpoint_id": first}).raise_for_status()
+
+    moved = remote_run.run("--set", "run.steps=5")
+
+    assert moved.returncode == 1
+    assert "somebody else" in moved.stderr
+    assert len(checkpoints(slug)) == 3
