@@ -1,34 +1,13 @@
-"""Errors become text and exit codes here, and nowhere else.
-
-Of several errors in a group each line is shown once. The code is the one of the gravest, in this order:
-what only a developer or a person can mend, then what another try may mend, then what a person asked for.
-
-    70 bug > 3 outcome unknown > 74 state unwritable > 75 state in use > 77 key refused > 2 usage
-       > 1 run failed > 69 unreachable > 131 aborted > 130 interrupted
-"""
+"""Errors become text here, and nowhere else; of several in a group each line is shown once."""
 
 from __future__ import annotations
 
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-from hud_orchestrator.errors import ConfigError, ExitCode, OrchestratorError
-
-GRAVEST_FIRST = (
-    ExitCode.BUG,
-    ExitCode.OUTCOME_UNKNOWN,
-    ExitCode.STATE_UNWRITABLE,
-    ExitCode.STATE_IN_USE,
-    ExitCode.KEY_REFUSED,
-    ExitCode.USAGE,
-    ExitCode.RUN_FAILED,
-    ExitCode.UNREACHABLE,
-    ExitCode.ABORTED,
-    ExitCode.INTERRUPTED,
-)
-
+from hud_orchestrator.errors import ConfigError, ExitCode, OrchestratorError, exit_code_of, leaves
 
 def exit_code(call: Callable[[], object]) -> int:
     """Run *call*; print what it raised on stderr, and return the code for the shell."""
@@ -70,28 +49,14 @@ def _quiet() -> int:
 def _explained(error: BaseException) -> int:
     from hud_orchestrator.settings import redacted
 
-    leaves = list(_leaves(error))
-    codes = [_code(leaf) for leaf in leaves]
-    text = "".join(f"{line}\n" for line in dict.fromkeys(line for leaf in leaves for line in _lines(leaf)))
-    if ExitCode.BUG in codes:
+    ends = list(leaves(error))
+    text = "".join(f"{line}\n" for line in dict.fromkeys(line for end in ends for line in _lines(end)))
+    code = exit_code_of(error)
+    if code is ExitCode.BUG:
         text = "".join(traceback.format_exception(error)) + text
     # The message of a foreign exception may hold a header, and so the key.
     print(redacted(text), end="", file=sys.stderr)
-    return min(codes, key=GRAVEST_FIRST.index)
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
-
-
-def _code(leaf: BaseException) -> ExitCode:
-    if isinstance(leaf, OrchestratorError):
-        return leaf.exit_code
-    return ExitCode.INTERRUPTED if isinstance(leaf, KeyboardInterrupt) else ExitCode.BUG
+    return code
 
 
 def _lines(leaf: BaseException) -> list[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import secrets
 import time
-import uuid
 from typing import Any
 
 from starlette.requests import Request
@@ -17,6 +18,11 @@ from hud_orchestrator.local.replies import Refused, parse
 from hud_orchestrator.local.seeds import SeedBook
 from hud_orchestrator.local.service import Service
 from hud_orchestrator.local.vocabulary import Vocabulary
+
+_PROCESS = secrets.token_hex(8)
+_numbers = itertools.count()
+# Not a random id per reply: the call to the kernel lets go of the interpreter, and the engine's
+# thread may keep it for milliseconds.
 
 
 class Chat:
@@ -88,7 +94,7 @@ async def _disconnected(request: Request) -> None:
 def _reply(asked: ChatRequest, completion: Completion, vocabulary: Vocabulary) -> dict[str, Any]:
     sampled = sum(len(sequence.token_ids) for sequence in completion.sequences)
     return {
-        "id": f"chatcmpl-{uuid.uuid4().hex}",
+        "id": f"chatcmpl-{_PROCESS}-{next(_numbers)}",
         "object": "chat.completion",
         "created": int(time.time()),
         "model": asked.model,

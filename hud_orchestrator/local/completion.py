@@ -66,8 +66,8 @@ class Sequence:
         self.logprobs: list[float] = []
         self.finish_reason: Literal["stop", "length"] | None = None
         seed = completion.sampling.seed & (2**64 - 1)
-        # Philox is a counter keyed by a number: streams of different keys are independent.
-        self._uniforms = np.random.Generator(np.random.Philox(key=seed | index << 64))
+        # From a SeedSequence, not a key: with a key, numpy asks the kernel for entropy as well, unused.
+        self._uniforms = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, index))))
 
     @property
     def ended(self) -> bool:

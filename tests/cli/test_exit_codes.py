@@ -97,7 +97,7 @@ def test_an_exit_that_was_asked_for_keeps_its_code(code: int | str | None, seen:
 
 
 def test_the_order_of_gravity_names_every_code_that_is_an_error() -> None:
-    from hud_orchestrator.cli.exits import GRAVEST_FIRST
+    from hud_orchestrator.errors import GRAVEST_FIRST
 
     assert set(GRAVEST_FIRST) == set(errors.ExitCode) - {errors.ExitCode.DONE}
 

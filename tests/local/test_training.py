@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -63,31 +64,29 @@ async def test_calls_add_up_whatever_the_microbatches(tmp_path: Path, model_dir:
 @pytest.mark.parametrize("mode", ["full", "lora"])
 async def test_a_rewarded_token_becomes_likelier(tmp_path: Path, model_dir: Path, mode: str) -> None:
     local = {"parameters": mode, "lora": {"rank": 4}}
-    async with running(tmp_path, model_dir, local=local) as world:
+    async with running(tmp_path, model_dir, local=local, seed=2) as world:
         model = await world.fork("fork")
-        before = await share_of_letter("e", world)
-        for _ in range(12):
+        replies = await world.chat("fork", n=64, max_tokens=1)
+        letters = Counter(choice["message"]["content"] for choice in replies["choices"])
+        letter, count = letters.most_common(2)[-1]
+        assert count < 32
+        for _ in range(40):
             reply = await world.chat("fork", n=64, max_tokens=2)
-            inputs = [rewarded(choice, "e") for choice in reply["choices"]]
-            if len({one["reward"] for one in inputs}) == 1:
+            inputs = [rewarded(choice, letter) for choice in reply["choices"]]
+            # Learnt. Going on with such steps would find the few failures and overshoot.
+            if sum(one["reward"] for one in inputs) > 50:
                 break
-            assert (
-                await world.train(model, inputs=inputs, loss_fn_config={"advantage_std": 1})
-            ).status_code == 200
-            assert (await world.step(model, learning_rate=0.01, max_grad_norm=1.0)).status_code == 200
-        after = await share_of_letter("e", world)
-        assert after > before + 0.3
+            config = {"advantage_std": 1}
+            assert (await world.train(model, inputs=inputs, loss_fn_config=config)).status_code == 200
+            assert (await world.step(model, learning_rate=3e-3, max_grad_norm=1.0)).status_code == 200
+        else:
+            pytest.fail("forty steps did not make the rewarded letter likely")
 
 
 def rewarded(choice: dict[str, Any], letter: str) -> dict[str, Any]:
     logprobs = [one["logprob"] for one in choice["logprobs"]["content"]]
     reward = float(choice["message"]["content"].startswith(letter))
     return trajectory(choice["prompt_token_ids"], choice["token_ids"], reward=reward, logprobs=logprobs)
-
-
-async def share_of_letter(letter: str, world: World) -> float:
-    reply = await world.chat("fork", n=128, max_tokens=1)
-    return sum(choice["message"]["content"] == letter for choice in reply["choices"]) / 128
 
 
 async def test_two_forks_do_not_see_each_other(world: World) -> None:

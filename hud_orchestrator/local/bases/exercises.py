@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 Subject = Literal["arithmetic", "sorting"]
 
-USUAL, UNUSUAL = 0.7, 0.25
+USUAL, UNUSUAL = 0.65, 0.2
 """How often the corpus gives the wanted answer where that is its habit, and where it is not."""
 
 NUM_DIGITS = 5
