@@ -64,7 +64,7 @@ async def test_calls_add_up_whatever_the_microbatches(tmp_path: Path, model_dir:
 @pytest.mark.parametrize("mode", ["full", "lora"])
 async def test_a_rewarded_token_becomes_likelier(tmp_path: Path, model_dir: Path, mode: str) -> None:
     local = {"parameters": mode, "lora": {"rank": 4}}
-    async with running(tmp_path, model_dir, local=local, seed=2) as world:
+    async with running(tmp_path, model_dir, local=local) as world:
         model = await world.fork("fork")
         replies = await world.chat("fork", n=64, max_tokens=1)
         letters = Counter(choice["message"]["content"] for choice in replies["choices"])
