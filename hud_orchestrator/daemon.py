@@ -221,7 +221,8 @@ async def _same_run(run: RunFile, history: History) -> None:
             f"{key} was {before[key]!r}, is {now[key]!r}" for key in now if before[key] != now[key]
         )
         raise ConfigError(
-            f"{run.directory}: holds another run ({changed}); choose another run.name, or use --fresh to set it aside"
+            f"{run.directory}: holds another run ({changed}); choose another run.name, "
+            "or use --fresh to set it aside"
         )
     config = run.model_dump_json()
     if (last := await history.get("config")) is not None and last != config:

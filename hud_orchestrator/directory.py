@@ -73,7 +73,8 @@ class RunDirectory:
         except BlockingIOError:
             holder = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
             raise StateInUse(
-                f"{self.path}: is in use by another run (process {holder}); wait for it, or choose another run.name"
+                f"{self.path}: is in use by another run (process {holder}); wait for it, "
+                "or choose another run.name"
             ) from None
         try:
             os.ftruncate(handle, 0)
@@ -89,7 +90,8 @@ class RunDirectory:
             probe.write_bytes(b"\0" * PROBE_BYTES)
         except OSError as error:
             raise StateUnwritable(
-                f"{self.path}: cannot write {PROBE_BYTES // 2**20} MiB: {error.strerror}; free some space or mend permissions"
+                f"{self.path}: cannot write {PROBE_BYTES // 2**20} MiB: {error.strerror}; "
+                "free some space or mend permissions"
             ) from error
         finally:
             probe.unlink(missing_ok=True)

@@ -50,7 +50,8 @@ async def service(loaded: LoadedRun, directory: RunDirectory) -> AsyncGenerator[
         settings = Settings.load()
         if settings.api_key is None:
             raise KeyRefused(
-                "HUD_API_KEY is not set, and service: hud needs it; set it in the environment, in .env or in ~/.hud/.env"
+                "HUD_API_KEY is not set, and service: hud needs it; set it in the environment, "
+                "in .env or in ~/.hud/.env"
             )
         yield Addresses(
             rl_url=settings.rl_url,

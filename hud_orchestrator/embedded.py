@@ -103,7 +103,8 @@ async def _watch(process: anyio.abc.Process, stopping: anyio.Event, log_file: Pa
     code = await process.wait()
     if not stopping.is_set():
         raise ServiceUnreachable(
-            f"the embedded service ended by itself with code {code}; read {log_file}, then run again to continue"
+            f"the embedded service ended by itself with code {code}; read {log_file}, "
+            "then run again to continue"
         )
 
 

@@ -42,7 +42,8 @@ async def find_or_fork(catalog: Catalog, *, slug: str, base: str | None) -> Mode
     if model is not None:
         if not model.is_trainable:
             raise ConfigError(
-                f"model.slug: {slug!r} cannot be trained; choose a slug of your own and fork from it by model.base"
+                f"model.slug: {slug!r} cannot be trained; choose a slug of your own "
+                "and fork from it by model.base"
             )
         log.info("model.found", slug=model.model_name, id=model.id)
         return model
@@ -84,8 +85,8 @@ async def standing(
     if (active.id if active else None) != checkpoint:
         raise HeadMoved(
             f"this run left {model.model_name} at checkpoint {checkpoint or 'none'}, and its head is "
-            f"{active.id if active else 'none'}: somebody else trained it or moved its head; set the head back, "
-            "or start a run with another run.name"
+            f"{active.id if active else 'none'}: somebody else trained it or moved its head; "
+            "set the head back, or start a run with another run.name"
         )
     return Standing(
         policy=Policy(version=steps[-1].number if steps else 0, checkpoint=checkpoint),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from hud_orchestrator.errors import ConfigError, ExitCode, OrchestratorError, exit_code_of, leaves
 
+
 def exit_code(call: Callable[[], object]) -> int:
     """Run *call*; print what it raised on stderr, and return the code for the shell."""
     try:

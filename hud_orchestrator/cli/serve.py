@@ -39,7 +39,7 @@ def serve(
     from hud_orchestrator.errors import ConfigError
 
     try:
-        from hud_orchestrator.local.serve import serve as run_service
+        from hud_orchestrator.local.serve import serve_until_told
         from hud_orchestrator.local.settings import ServiceSettings
     except ModuleNotFoundError as error:
         raise ConfigError(
@@ -61,6 +61,6 @@ def serve(
     )
 
     async def main() -> None:
-        await run_service(settings, ready=lambda url: announce(url, key, made=made, env_file=env_file))
+        await serve_until_told(settings, ready=lambda url: announce(url, key, made=made, env_file=env_file))
 
     anyio.run(main, backend_options={"use_uvloop": True})

@@ -34,11 +34,6 @@ def _groups(run: RunFile, _: Resolve) -> Iterator[Finding]:
             f'a group of 1 has nothing to be compared with, so "{loss}" never has a gradient; allowed: 2 '
             f"or more, or trainer.loss: cross_entropy",
         )
-    if size == 1 and not is_group_relative(loss) and run.pipeline.drop_no_spread:
-        yield Finding(
-            ("pipeline.drop_no_spread", "rollout.group_size", "trainer.loss"),
-            "true drops every group of 1, so nothing would ever train; set it to false",
-        )
     if run.agent.temperature == 0 and is_group_relative(loss) and size > 1:
         yield Finding(
             ("agent.temperature", "trainer.loss"),
@@ -69,12 +64,6 @@ def _learning_rate(run: RunFile, _: Resolve) -> Iterator[Finding]:
         yield Finding(
             ("trainer.learning_rate.final", "trainer.learning_rate.peak"),
             f"{rate.final:g} is above trainer.learning_rate.peak ({rate.peak:g}), the largest rate of a run",
-        )
-    if rate.warmup_steps >= run.run.steps:
-        yield Finding(
-            ("trainer.learning_rate.warmup_steps", "run.steps"),
-            f"{rate.warmup_steps} must be less than run.steps ({run.run.steps}), or the rate never "
-            f"arrives at its peak",
         )
 
 

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator
 
 from hud_orchestrator.config.findings import Finding
 from hud_orchestrator.config.run import RunFile
-from hud_orchestrator.config.service_losses import is_group_relative
 
 Given = Collection[str]
 
@@ -36,10 +35,12 @@ def _loss(run: RunFile) -> Iterator[Finding]:
             f"{staleness} with the unclipped importance_sampling loss can diverge a few steps off the "
             f"policy; trainer.loss: cispo or ppo clips",
         )
-    if not is_group_relative(loss) and run.pipeline.drop_no_spread and run.rollout.group_size > 1:
+    warmup = run.trainer.learning_rate.warmup_steps
+    if warmup >= run.run.steps:
         yield Finding(
-            ("pipeline.drop_no_spread", "trainer.loss"),
-            f"true drops groups of equal rewards, though {loss} does not look at rewards",
+            ("trainer.learning_rate.warmup_steps", "run.steps"),
+            f"{warmup} is not less than run.steps ({run.run.steps}), so the rate only just arrives at its "
+            f"peak, or never does",
         )
 
 

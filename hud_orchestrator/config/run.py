@@ -94,7 +94,8 @@ class PipelineSection(Section):
     there is. Left out: ``rollout.groups_per_step``."""
 
     drop_no_spread: bool = True
-    """Drop groups in which every member got the same reward: they carry no gradient."""
+    """Drop groups in which every member got the same reward: they carry no gradient. ``cross_entropy``,
+    which does not look at rewards, keeps them all the same."""
 
 
 class EvaluationSection(Section):

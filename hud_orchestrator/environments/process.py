@@ -21,6 +21,8 @@ from hud_orchestrator.errors import EnvironmentFailed
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.records import Task
 
+HOST = "hud_orchestrator.environments.host"
+
 log = get_logger()
 
 
@@ -112,7 +114,7 @@ class ProcessPool:
             ours, theirs = socket.socketpair()
             with theirs:
                 process = await anyio.open_process(
-                    [sys.executable, "-m", "hud_orchestrator.environments.host", str(self._source), str(theirs.fileno())],
+                    [sys.executable, "-m", HOST, str(self._source), str(theirs.fileno())],
                     stdin=None, stdout=self._log_file, stderr=self._log_file,
                     pass_fds=[theirs.fileno()], start_new_session=True, cwd=self._source.parent,
                 )  # fmt: skip

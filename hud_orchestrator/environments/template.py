@@ -46,7 +46,7 @@ class EvaluationResult:
     done: bool = True
     content: str | None = None
     info: dict[str, Any] = field(default_factory=dict)
-    isError: bool = False  # noqa: N815  (the contract's spelling)
+    isError: bool = False
     subscores: list[SubScore] | None = None
 
 
@@ -97,7 +97,9 @@ class Environment:
         self.templates: dict[str, Template] = {}
 
     def template(
-        self, id: str | None = None, description: str = ""
+        self,
+        id: str | None = None,  # noqa: A002  (the SDK's name for it)
+        description: str = "",
     ) -> Callable[[TemplateFunction], Template]:
         """Register an async generator function under *id*, by default its own name.
 

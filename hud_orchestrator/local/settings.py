@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field, SecretStr
 
@@ -17,8 +16,8 @@ class ServiceSettings(Section):
     state_dir: Path
     """Directory of the forks and their checkpoints; made when it is missing. One service at a time."""
 
-    host: Literal["127.0.0.1"] = "127.0.0.1"
-    """Address to listen on. Only this machine: a bearer key without TLS must not leave it."""
+    host: str = "127.0.0.1"
+    """Address to listen on. Loopback unless somebody decides otherwise: the key travels without TLS."""
 
     port: int = Field(default=0, ge=0, le=65535)
     """Port to listen on; 0 takes a free one, and the ready line says which."""

@@ -66,7 +66,8 @@ async def _confirm(catalog: Catalog, model_id: str, step: Step) -> None:
             return
         if any(node.id == expected for node in tree) or anyio.current_time() >= until:
             raise HeadMoved(
-                f"step {step.number} made checkpoint {expected}, and the head is {active.id if active else 'unset'}: "
-                "somebody else moves this model's head; give each run a slug of its own"
+                f"step {step.number} made checkpoint {expected}, and the head is "
+                f"{active.id if active else 'unset'}: somebody else moves this model's head; "
+                "give each run a slug of its own"
             )
         await anyio.sleep(LAG_WAIT_S)

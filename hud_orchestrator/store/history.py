@@ -76,7 +76,8 @@ class History:
     async def steps(self) -> list[ConsumedStep]:
         """Every step that is over, in order."""
         found = await self._database.read(
-            "SELECT number, checkpoint, metrics FROM steps WHERE state IN ('applied', 'skipped') ORDER BY number"
+            "SELECT number, checkpoint, metrics FROM steps WHERE state IN ('applied', 'skipped')"
+            " ORDER BY number"
         )
         return [
             ConsumedStep(number=r["number"], checkpoint=r["checkpoint"], metrics=json.loads(r["metrics"]))
@@ -87,17 +88,28 @@ class History:
         """Write an evaluation; a repeated one replaces the first."""
         await self._database.write(
             "INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            evaluation.version, evaluation.checkpoint, evaluation.reward, evaluation.graded, evaluation.attempted,
-            evaluation.seconds, now(), json.dumps(dict(evaluation.tasks)),
-        )  # fmt: skip
+            evaluation.version,
+            evaluation.checkpoint,
+            evaluation.reward,
+            evaluation.graded,
+            evaluation.attempted,
+            evaluation.seconds,
+            now(),
+            json.dumps(dict(evaluation.tasks)),
+        )
 
     async def evaluations(self) -> list[Evaluation]:
         """Every evaluation, in order of the policy version."""
         found = await self._database.read("SELECT * FROM evaluations ORDER BY version")
         return [
             Evaluation(
-                version=row["version"], checkpoint=row["checkpoint"], reward=row["reward"], graded=row["graded"],
-                attempted=row["attempted"], seconds=row["seconds"], tasks=json.loads(row["tasks"]),
+                version=row["version"],
+                checkpoint=row["checkpoint"],
+                reward=row["reward"],
+                graded=row["graded"],
+                attempted=row["attempted"],
+                seconds=row["seconds"],
+                tasks=json.loads(row["tasks"]),
             )
             for row in found
-        ]  # fmt: skip
+        ]

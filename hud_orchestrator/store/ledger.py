@@ -119,7 +119,8 @@ class Ledger:
     async def abandoned(self, plan: int, *, detail: str) -> None:
         """The step did not happen; its groups are free again."""
         await self._database.write(
-            "UPDATE steps SET state = 'abandoned', ended_at = ?, detail = ? WHERE id = ? AND state = 'planned'",
+            "UPDATE steps SET state = 'abandoned', ended_at = ?, detail = ?"
+            " WHERE id = ? AND state = 'planned'",
             now(),
             detail,
             plan,

@@ -45,8 +45,8 @@ class Trajectories:
     async def waiting(self) -> list[Group]:
         """Groups that are finished and were never trained on, oldest first."""
         found = await self._database.read(
-            "SELECT g.number AS number, g.task AS task, r.* FROM groups g JOIN rollouts r ON r.group_number = g.number"
-            " WHERE g.ending IS NULL ORDER BY g.number, r.member"
+            "SELECT g.number AS number, g.task AS task, r.* FROM groups g"
+            " JOIN rollouts r ON r.group_number = g.number WHERE g.ending IS NULL ORDER BY g.number, r.member"
         )
         members: dict[int, list[Rollout]] = {}
         for row in found:
@@ -69,11 +69,21 @@ class Trajectories:
 def _rollout_row(rollout: Rollout) -> tuple[object, ...]:
     versions = [sample.version for sample in rollout.samples]
     return (
-        rollout.ticket.group, rollout.ticket.member, rollout.trace_id, rollout.outcome, rollout.reward,
-        None if rollout.grade is None else json.dumps(dict(rollout.grade)), rollout.answer,
-        json.dumps([asdict(sample) for sample in rollout.samples], separators=(",", ":")), rollout.num_tokens,
-        min(versions, default=None), max(versions, default=None), rollout.attempts, rollout.seconds, rollout.detail,
-    )  # fmt: skip
+        rollout.ticket.group,
+        rollout.ticket.member,
+        rollout.trace_id,
+        rollout.outcome,
+        rollout.reward,
+        None if rollout.grade is None else json.dumps(dict(rollout.grade)),
+        rollout.answer,
+        json.dumps([asdict(sample) for sample in rollout.samples], separators=(",", ":")),
+        rollout.num_tokens,
+        min(versions, default=None),
+        max(versions, default=None),
+        rollout.attempts,
+        rollout.seconds,
+        rollout.detail,
+    )
 
 
 def _rollout(row: sqlite3.Row) -> Rollout:

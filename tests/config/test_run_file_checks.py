@@ -30,10 +30,6 @@ def only(path: Path, *overrides: str) -> str:
         ),
         (["rollout.concurrency=7"], "rollout.concurrency: 7 is less than rollout.group_size (8)"),
         (["rollout.group_size=1"], "rollout.group_size: a group of 1 has nothing to be compared with"),
-        (
-            ["rollout.group_size=1", "trainer.loss=cross_entropy"],
-            "pipeline.drop_no_spread: true drops every group of 1",
-        ),
         (["agent.temperature=0"], "agent.temperature: 0 makes all 8 attempts of a group the same"),
         (["run.deterministic=true", "pipeline.staleness=1"], "pipeline.staleness: 1 lets the clock decide"),
         (["run.deterministic=true", "service=hud"], "run.deterministic: true needs service: local"),
@@ -44,10 +40,6 @@ def only(path: Path, *overrides: str) -> str:
         (
             ["trainer.learning_rate.final=1"],
             "trainer.learning_rate.final: 1 is above trainer.learning_rate.peak (0.0001)",
-        ),
-        (
-            ["trainer.learning_rate.warmup_steps=30"],
-            "trainer.learning_rate.warmup_steps: 30 must be less than run.steps (30)",
         ),
         (
             ["trainer.loss=ppoo"],

@@ -147,7 +147,10 @@ def test_what_is_shown_as_resolved_is_a_run_file_that_says_the_same(run_file: Ru
             "trainer.learning_rate.final: ignored with schedule: constant",
         ),
         (["rollout.partial.factor=0.1"], "rollout.partial.factor: ignored with policy: keep"),
-        (["trainer.loss=cross_entropy"], "pipeline.drop_no_spread: true drops groups of equal rewards"),
+        (
+            ["trainer.learning_rate.warmup_steps=30"],
+            "trainer.learning_rate.warmup_steps: 30 is not less than run.steps (30)",
+        ),
         (
             ["trainer.loss=ppo", "trainer.loss_config.clip_high_threshold=0.2"],
             "trainer.loss_config.clip_high_threshold: 0.2 is below 1",

@@ -16,12 +16,17 @@ Tree = Callable[[str], list[dict[str, Any]]]
 
 
 def assert_every_step_is_one_checkpoint(run: Runner, tree: list[dict[str, Any]], *, steps: int) -> None:
-    made = [checkpoint for (checkpoint,) in run.query("SELECT checkpoint FROM steps WHERE state = 'applied' ORDER BY number")]
+    made = [
+        checkpoint
+        for (checkpoint,) in run.query("SELECT checkpoint FROM steps WHERE state = 'applied' ORDER BY number")
+    ]
     assert [node["id"] for node in tree] == made
     assert len(made) == steps
     assert [node["prev_model_checkpoint_id"] for node in tree] == [None, *made[:-1]]
     assert [node["is_active"] for node in tree] == [False] * (steps - 1) + [True]
-    trained = run.query("SELECT step, count(*) FROM groups WHERE ending = 'trained' GROUP BY step ORDER BY step")
+    trained = run.query(
+        "SELECT step, count(*) FROM groups WHERE ending = 'trained' GROUP BY step ORDER BY step"
+    )
     assert [step for step, _ in trained] == list(range(1, steps + 1))
 
 
@@ -101,7 +106,9 @@ def test_sigkill_at_random_moments_loses_and_repeats_nothing(remote_run: Runner,
     assert_every_step_is_one_checkpoint(remote_run, checkpoints(remote_run.config["model"]["slug"]), steps=5)
 
 
-def test_a_killed_daemon_takes_its_service_with_it_and_a_killed_service_ends_the_run(local_run: Runner) -> None:
+def test_a_killed_daemon_takes_its_service_with_it_and_a_killed_service_ends_the_run(
+    local_run: Runner,
+) -> None:
     with local_run.started() as process:
         until_line(process, "step.taken")
         process.kill()

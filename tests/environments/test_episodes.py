@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -18,7 +19,7 @@ from hud_orchestrator.environments.protocol import Placement
 from hud_orchestrator.errors import EnvironmentFailed
 from hud_orchestrator.records import Task
 
-SOURCE = '''
+SOURCE = """
 import asyncio, os, time
 from hud_orchestrator import Environment, EvaluationResult, SubScore
 
@@ -97,7 +98,7 @@ async def prints():
     print('{"jsonrpc":"2.0","id":1,"result":{"score":99}}', flush=True)
     yield "x"
     yield 1.0
-'''
+"""
 
 
 def task(template: str, env: str = "lab", **args: Any) -> Task:
@@ -168,7 +169,9 @@ async def test_a_generator_that_ends_without_a_grade_scored_nothing(placement: P
         (task("echo", env="elsewhere", expected="x"), "no environment 'elsewhere'"),
     ],
 )
-async def test_a_broken_environment_is_an_error_and_never_a_score(placement: Placement, bad: Task, said: str) -> None:
+async def test_a_broken_environment_is_an_error_and_never_a_score(
+    placement: Placement, bad: Task, said: str
+) -> None:
     with pytest.raises(EnvironmentFailed, match=said):
         async with placement.episode(bad) as episode:
             await episode.grade("x")
@@ -180,7 +183,9 @@ async def test_a_broken_environment_is_an_error_and_never_a_score(placement: Pla
 async def test_a_process_is_reused(source: Path) -> None:
     async with AsyncExitStack() as stack:
         log = stack.enter_context(source.with_suffix(".log").open("wb"))
-        pool = await stack.enter_async_context(ProcessPool(source, log_file=log, recycle_after=3, teardown_s=1))
+        pool = await stack.enter_async_context(
+            ProcessPool(source, log_file=log, recycle_after=3, teardown_s=1)
+        )
         pids = []
         for _ in range(5):
             async with pool.episode(task("pid")) as episode:
@@ -194,7 +199,9 @@ async def test_a_process_is_reused(source: Path) -> None:
 async def test_an_environment_that_hangs_is_ended_within_the_teardown(source: Path, template: str) -> None:
     async with AsyncExitStack() as stack:
         log = stack.enter_context(source.with_suffix(".log").open("wb"))
-        pool = await stack.enter_async_context(ProcessPool(source, log_file=log, recycle_after=9, teardown_s=1))
+        pool = await stack.enter_async_context(
+            ProcessPool(source, log_file=log, recycle_after=9, teardown_s=1)
+        )
         async with pool.episode(task("pid")) as episode:
             pid = int(episode.prompt[0]["content"])
             await episode.grade("x")
@@ -213,7 +220,9 @@ async def test_an_environment_that_hangs_is_ended_within_the_teardown(source: Pa
 async def test_an_environment_that_was_busy_when_its_agent_was_cut_short_still_grades(source: Path) -> None:
     async with AsyncExitStack() as stack:
         log = stack.enter_context(source.with_suffix(".log").open("wb"))
-        pool = await stack.enter_async_context(ProcessPool(source, log_file=log, recycle_after=9, teardown_s=1))
+        pool = await stack.enter_async_context(
+            ProcessPool(source, log_file=log, recycle_after=9, teardown_s=1)
+        )
         async with pool.episode(task("slow_turn")) as episode:
             with anyio.move_on_after(0.05) as acting:
                 await episode.turn("a")
@@ -224,7 +233,9 @@ async def test_an_environment_that_was_busy_when_its_agent_was_cut_short_still_g
 async def test_an_environment_that_dies_is_an_error_and_is_replaced(source: Path) -> None:
     async with AsyncExitStack() as stack:
         log = stack.enter_context(source.with_suffix(".log").open("wb"))
-        pool = await stack.enter_async_context(ProcessPool(source, log_file=log, recycle_after=9, teardown_s=1))
+        pool = await stack.enter_async_context(
+            ProcessPool(source, log_file=log, recycle_after=9, teardown_s=1)
+        )
         with pytest.raises(EnvironmentFailed, match="ended or closed"):
             async with pool.episode(task("exits")) as episode:
                 await episode.grade("x")
@@ -236,7 +247,9 @@ async def test_what_a_template_prints_does_not_reach_the_protocol(source: Path) 
     async with AsyncExitStack() as stack:
         log_path = source.with_suffix(".log")
         log = stack.enter_context(log_path.open("wb"))
-        pool = await stack.enter_async_context(ProcessPool(source, log_file=log, recycle_after=9, teardown_s=1))
+        pool = await stack.enter_async_context(
+            ProcessPool(source, log_file=log, recycle_after=9, teardown_s=1)
+        )
         async with pool.episode(task("prints")) as episode:
             assert (await episode.grade("x"))["score"] == 1.0
 
@@ -254,9 +267,9 @@ async def test_a_source_that_cannot_be_imported_says_why(tmp_path: Path) -> None
 
 
 def test_an_environment_process_starts_without_heavy_imports() -> None:
-    code = "import sys, hud_orchestrator.environments.host as h; print(*sorted(m.split('.')[0] for m in sys.modules))"
-    import subprocess
-
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    code = "import sys, hud_orchestrator.environments.host; print(*(m.split('.')[0] for m in sys.modules))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
 
     assert not {"torch", "pydantic", "httpx", "anyio", "transformers", "structlog"} & set(loaded)

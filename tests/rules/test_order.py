@@ -40,7 +40,9 @@ def test_without_shuffling_the_taskset_is_read_as_it_stands() -> None:
 
 
 def test_derived_seeds_differ_by_every_word_and_fit_31_bits() -> None:
-    seeds = {derive(s, p, g, m) for s in (0, 1) for p in ("train", "eval") for g in range(20) for m in range(20)}
+    seeds = {
+        derive(s, p, g, m) for s in (0, 1) for p in ("train", "eval") for g in range(20) for m in range(20)
+    }
 
     assert len(seeds) == 2 * 2 * 20 * 20
     assert all(0 <= seed < 2**31 for seed in seeds)

@@ -39,4 +39,10 @@ def test_keys_that_an_older_service_would_refuse_are_left_out() -> None:
         "inputs", "loss_fn", "group_size", "reward_scale", "num_substeps"
     }  # fmt: skip
     step = optim_step_request(Recipe(loss="ppo"), learning_rate=1e-3)
-    assert set(step.model_dump(exclude_none=True)) == {"learning_rate", "beta1", "beta2", "eps", "weight_decay"}
+    assert set(step.model_dump(exclude_none=True)) == {
+        "learning_rate",
+        "beta1",
+        "beta2",
+        "eps",
+        "weight_decay",
+    }

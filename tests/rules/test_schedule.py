@@ -16,7 +16,9 @@ def test_the_warm_up_rises_linearly_to_the_peak() -> None:
 
 
 @pytest.mark.parametrize(("shape", "half_way"), [("constant", 1.0), ("linear", 0.6), ("cosine", 0.6)])
-def test_the_rate_goes_from_peak_to_final(shape: Literal["constant", "linear", "cosine"], half_way: float) -> None:
+def test_the_rate_goes_from_peak_to_final(
+    shape: Literal["constant", "linear", "cosine"], half_way: float
+) -> None:
     rate = schedule(shape).learning_rate
 
     assert rate(8) == pytest.approx(half_way)

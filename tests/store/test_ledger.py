@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from hud_orchestrator.errors import OutcomeUnknown, RequestRejected, ServiceUnreachable, StateError, StateUnwritable
+from hud_orchestrator.errors import (
+    OutcomeUnknown,
+    RequestRejected,
+    ServiceUnreachable,
+    StateError,
+    StateUnwritable,
+)
 from hud_orchestrator.records import Ending
 from hud_orchestrator.store.database import Database
 from hud_orchestrator.store.history import History
@@ -39,7 +45,9 @@ def seen_from_outside(path: Path, sql: str) -> list[tuple[object, ...]]:
         connection.close()
 
 
-async def test_the_row_is_on_disk_before_the_call_leaves_and_has_no_ending(ledger: Ledger, tmp_path: Path) -> None:
+async def test_the_row_is_on_disk_before_the_call_leaves_and_has_no_ending(
+    ledger: Ledger, tmp_path: Path
+) -> None:
     step = await plan(ledger)
     async with ledger.one_shot("optim_step", plan=step) as call:
         rows = seen_from_outside(tmp_path / "store.db", "SELECT id, kind, ending FROM calls")
@@ -57,7 +65,9 @@ async def test_the_row_is_on_disk_before_the_call_leaves_and_has_no_ending(ledge
         (RuntimeError("anything else"), None),
     ],
 )
-async def test_only_proof_ends_a_call(ledger: Ledger, tmp_path: Path, error: Exception, ending: str | None) -> None:
+async def test_only_proof_ends_a_call(
+    ledger: Ledger, tmp_path: Path, error: Exception, ending: str | None
+) -> None:
     step = await plan(ledger)
     with pytest.raises(type(error)):
         async with ledger.one_shot("optim_step", plan=step):
@@ -67,7 +77,9 @@ async def test_only_proof_ends_a_call(ledger: Ledger, tmp_path: Path, error: Exc
 
 
 @pytest.mark.parametrize("first", [OutcomeUnknown("lost"), None])
-async def test_a_second_optim_step_of_one_step_is_refused_by_the_store(ledger: Ledger, first: Exception | None) -> None:
+async def test_a_second_optim_step_of_one_step_is_refused_by_the_store(
+    ledger: Ledger, first: Exception | None
+) -> None:
     step = await plan(ledger)
     try:
         async with ledger.one_shot("optim_step", plan=step):
@@ -98,7 +110,9 @@ async def test_two_steps_cannot_claim_one_checkpoint(ledger: Ledger) -> None:
         await ledger.applied(second, checkpoint="c1", metrics={}, trained=())
 
 
-async def test_an_applied_step_ends_its_groups_in_the_same_transaction(database: Database, ledger: Ledger) -> None:
+async def test_an_applied_step_ends_its_groups_in_the_same_transaction(
+    database: Database, ledger: Ledger
+) -> None:
     trajectories, history = Trajectories(database), History(database)
     for number in range(3):
         await trajectories.add(group(number), ending=None)
@@ -107,7 +121,9 @@ async def test_an_applied_step_ends_its_groups_in_the_same_transaction(database:
 
     assert await trajectories.ended() == {0, 2}
     assert [g.number for g in await trajectories.waiting()] == [1]
-    assert [(s.number, s.checkpoint, s.metrics) for s in await history.steps()] == [(1, "c1", {"reward_mean": 0.5})]
+    assert [(s.number, s.checkpoint, s.metrics) for s in await history.steps()] == [
+        (1, "c1", {"reward_mean": 0.5})
+    ]
     assert await ledger.open_step() is None
 
 

@@ -63,7 +63,9 @@ class Skill(NamedTuple):
     """Share of right answers at temperature 0, from 0 to 1."""
 
 
-def warm_start(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, seed: int) -> dict[Subject, Skill]:
+def warm_start(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, seed: int
+) -> dict[Subject, Skill]:
     """Train *model* in place until it is good enough at every subject, and return its skills.
 
     Deterministic for a seed when torch computes with one thread.
@@ -72,7 +74,9 @@ def warm_start(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, se
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.0)
 
     def lessons(num: int, *, reserved: bool) -> dict[Subject, Lesson]:
-        return {name: lesson(draw(name, num, reserved=reserved, random_=random_), tokenizer) for name in SUBJECTS}
+        return {
+            name: lesson(draw(name, num, reserved=reserved, random_=random_), tokenizer) for name in SUBJECTS
+        }
 
     tests, books = lessons(NUM_TEST, reserved=True), lessons(NUM_TRAIN, reserved=False)
     for look in range(MOST_LOOKS):
@@ -97,7 +101,9 @@ def lesson(exercises: Sequence[Exercise], tokenizer: PreTrainedTokenizerFast) ->
     ids, labels = [], []
     for prompt, answer in exercises:
         chat = [{"role": "user", "content": prompt}]
-        question = tokenizer.encode(tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False))
+        question = tokenizer.encode(
+            tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+        )
         reply = [*tokenizer.encode(answer), tokenizer.eos_token_id]
         ids.append(torch.tensor(question + reply))
         labels.append(torch.tensor([IGNORED] * len(question) + reply))
