@@ -23,13 +23,13 @@ def build_tiny(directory: Path, *, seed: int) -> None:
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=64,
-        num_hidden_layers=3,
-        num_attention_heads=4,
+        num_hidden_layers=2,
+        num_attention_heads=8,
         intermediate_size=128,
         max_position_embeddings=BUNDLED_CONTEXT["tiny"],
         tie_word_embeddings=True,
-        # Four times the usual spread: at this width it halves the time to the first right answers.
-        initializer_range=0.08,
+        # Five times the usual spread: at this width it halves the time to the first right answers.
+        initializer_range=0.1,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

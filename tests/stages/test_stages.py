@@ -1,0 +1,201 @@
+"""The stages on their own streams, with the real store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+from structlog.testing import capture_logs
+
+from hud_orchestrator.errors import RunFailed
+from hud_orchestrator.feedback import Drain, Permits, PolicyCell
+from hud_orchestrator.records import Batch, Ending, Group, Outcome, Policy, Rollout, Ticket
+from hud_orchestrator.rules.batching import BatchCutter
+from hud_orchestrator.rules.grading import GradingRule
+from hud_orchestrator.rules.grouping import GroupTable
+from hud_orchestrator.rules.order import TaskOrder
+from hud_orchestrator.stages.collect import FRUITLESS_STEPS, Desk, collect
+from hud_orchestrator.stages.source import source
+from hud_orchestrator.store.database import Database
+from hud_orchestrator.store.trajectories import Trajectories
+from tests.builders import TASK, group, rollout
+
+
+@pytest.fixture
+def trajectories(tmp_path: Path) -> Iterator[Trajectories]:
+    database = Database(tmp_path / "store.db")
+    yield Trajectories(database)
+    database.close()
+
+
+def desk(
+    trajectories: Trajectories,
+    permits: Permits,
+    *,
+    places: int = 1,
+    replacements: int = 0,
+    staleness: int = 0,
+) -> Desk:
+    return Desk(
+        grading=GradingRule(partial="keep", factor=1, drop_no_spread=True),
+        cutter=BatchCutter(
+            next_step=1, groups_per_step=places, replacements=replacements, staleness=staleness
+        ),
+        permits=permits,
+        trajectories=trajectories,
+    )
+
+
+async def collected(
+    rollouts: list[Rollout], the_desk: Desk, *, waiting: tuple[Group, ...] = (), last_step: int = 99
+) -> list[Batch]:
+    """What collect makes of *rollouts*."""
+    into, out = anyio.create_memory_object_stream[Rollout](len(rollouts) + 1)
+    batches_in, batches = anyio.create_memory_object_stream[Batch](99)
+    for one in rollouts:
+        into.send_nowait(one)
+    into.close()
+    with batches, anyio.fail_after(5):
+        await collect(
+            out, batches_in, groups=GroupTable(size=2), desk=the_desk, waiting=waiting, last_step=last_step
+        )
+        return [batch async for batch in batches]
+
+
+def members(number: int, *rewards: float, version: int = 0) -> list[Rollout]:
+    return list(group(number, rewards=rewards, version=version).rollouts)
+
+
+async def test_a_group_with_equal_rewards_gives_its_permit_back_untrained(trajectories: Trajectories) -> None:
+    permits = Permits(staleness=0, groups_per_step=1)
+    await permits.take()
+
+    assert await collected(members(0, 1.0, 1.0), desk(trajectories, permits, replacements=1)) == []
+    assert permits.returned == {"trained": 0, "dropped": 1}
+    assert await trajectories.ended() == {0}
+
+
+async def test_members_that_arrive_mixed_up_become_whole_groups(trajectories: Trajectories) -> None:
+    permits = Permits(staleness=0, groups_per_step=2)
+    mixed = [one for pair in zip(members(0, 0.0, 1.0), members(1, 1.0, 0.0), strict=True) for one in pair]
+
+    (batch,) = await collected(mixed[::-1], desk(trajectories, permits, places=2))
+
+    assert [g.number for g in batch.groups] == [0, 1]
+    assert [[m.reward for m in g.members] for g in batch.groups] == [[0.0, 1.0], [1.0, 0.0]]
+    assert [g.number for g in await trajectories.waiting()] == [0, 1]
+
+
+async def test_groups_from_before_a_restart_fill_a_batch_without_a_new_rollout(
+    trajectories: Trajectories,
+) -> None:
+    known = group(3)
+    await trajectories.add(known, ending=None)
+
+    (batch,) = await collected(
+        [], desk(trajectories, Permits(staleness=0, groups_per_step=1, taken=1)), waiting=(known,)
+    )
+
+    assert [g.number for g in batch.groups] == [3]
+
+
+async def test_nothing_is_cut_after_the_last_steps_batch(trajectories: Trajectories) -> None:
+    permits = Permits(staleness=1, groups_per_step=1)
+    rollouts = [one for number in range(4) for one in members(number, 0.0, 1.0)]
+
+    batches = await collected(rollouts, desk(trajectories, permits, staleness=1), last_step=2)
+
+    assert [batch.step for batch in batches] == [1, 2]
+
+
+async def test_a_stale_group_is_swept_logged_and_its_permit_given_back(trajectories: Trajectories) -> None:
+    permits = Permits(staleness=0, groups_per_step=1)
+    await permits.take()
+    the_desk = desk(trajectories, permits)
+    the_desk.cutter = BatchCutter(next_step=5, groups_per_step=1, replacements=0, staleness=0)
+
+    with capture_logs() as logs:
+        (batch,) = await collected(
+            [*members(0, 0.0, 1.0, version=3), *members(1, 0.0, 1.0, version=4)], the_desk
+        )
+
+    assert [g.number for g in batch.groups] == [1]
+    assert [(line["event"], line["reason"]) for line in logs] == [("group.dropped", Ending.STALE)]
+    assert permits.returned["dropped"] == 1
+
+
+async def test_a_run_in_which_everything_fails_gives_up_and_says_why(trajectories: Trajectories) -> None:
+    broken = [
+        Rollout(
+            ticket=Ticket(group=number, member=member, task=TASK), trace_id="t",
+            outcome=Outcome.ENVIRONMENT_FAILED, detail="the disk of the environment is gone",
+        )
+        for number in range(FRUITLESS_STEPS)
+        for member in range(2)
+    ]  # fmt: skip
+
+    with pytest.raises(RunFailed, match="the disk of the environment is gone"):
+        await collected(broken, desk(trajectories, Permits(staleness=0, groups_per_step=1)))
+
+
+async def test_the_source_begins_only_what_it_has_permits_for_and_skips_what_is_over() -> None:
+    permits = Permits(staleness=0, groups_per_step=3)
+    tickets_in, tickets = anyio.create_memory_object_stream[Ticket](99)
+    order = TaskOrder([TASK], seed=0, shuffle=True)
+    with anyio.move_on_after(0.05):
+        await source(tickets_in, order=order, group_size=2, permits=permits, ended={0, 2}, waiting={3})
+
+    with tickets:
+        assert [ticket.group async for ticket in tickets] == [1, 1, 4, 4, 5, 5]
+    assert permits.free == 0
+
+
+async def test_the_source_ends_when_nobody_listens() -> None:
+    tickets_in, tickets = anyio.create_memory_object_stream[Ticket](0)
+    tickets.close()
+    with anyio.fail_after(5):
+        await source(
+            tickets_in,
+            order=TaskOrder([TASK], seed=0, shuffle=True),
+            group_size=1,
+            permits=Permits(staleness=0, groups_per_step=1),
+            ended=(),
+            waiting=(),
+        )
+
+
+def test_a_policy_never_goes_back() -> None:
+    cell = PolicyCell(Policy(version=3, checkpoint="c3"))
+    cell.publish(Policy(version=4, checkpoint="c4"))
+
+    with pytest.raises(ValueError, match="have 4, got 4"):
+        cell.publish(Policy(version=4, checkpoint="c5"))
+
+
+def test_a_completion_is_as_old_as_the_checkpoint_that_served_it() -> None:
+    cell = PolicyCell(Policy(version=3, checkpoint="c3"), history={"c1": 1})
+    cell.publish(Policy(version=4, checkpoint="c4"))
+
+    assert [cell.version_of(name, asked_at=2) for name in ("c1", "c3", "c4")] == [1, 3, 4]
+    assert cell.version_of(None, asked_at=2) == 2
+    assert cell.version_of("unheard-of", asked_at=2) == 2
+
+
+async def test_a_drain_ends_what_may_be_cut_off_and_spares_what_winds_down() -> None:
+    drain = Drain()
+    with drain.interruptible() as outer, drain.spared(outer):
+        with drain.interruptible() as inner:
+            drain.request()
+            await anyio.sleep_forever()
+        assert inner.cancelled_caught
+    assert not outer.cancelled_caught
+    with drain.interruptible() as late:
+        await anyio.sleep_forever()
+    assert late.cancelled_caught
+
+
+def test_a_rollout_without_turns_has_no_age() -> None:
+    assert rollout(tokens=0).oldest_version is None
+    assert group(version=7).oldest_version == 7
