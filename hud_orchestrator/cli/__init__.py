@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from hud_orchestrator import __version__
+from hud_orchestrator.cli.curve import curve
 from hud_orchestrator.cli.exits import exit_code
 from hud_orchestrator.cli.init import init
 from hud_orchestrator.cli.run import run
@@ -28,6 +29,7 @@ app.command("init")(init)
 app.command("validate")(validate)
 app.command("schema")(schema)
 app.command("run")(run)
+app.command("curve")(curve)
 app.command("serve")(serve)
 
 

@@ -98,9 +98,9 @@ async def losses(url: str) -> list[str]:
 
 @pytest.mark.parametrize("status", [400, 404, 409, 422, 429])
 async def test_a_refused_call_changed_nothing_and_is_sent_once(status: int) -> None:
-    with answering(http(status, b'{"detail":"no such thing"}')) as server:
-        with pytest.raises(RequestRejected, match="no such thing") as caught:
-            await optim_step(server.url)
+    refusal = http(status, b'{"detail":"no such thing"}')
+    with answering(refusal) as server, pytest.raises(RequestRejected, match="no such thing") as caught:
+        await optim_step(server.url)
 
     assert caught.value.status == status
     assert len(server.requests) == 1
@@ -169,9 +169,9 @@ async def test_a_read_is_tried_again(trouble: bytes) -> None:
 
 
 async def test_a_read_gives_up_after_its_policy() -> None:
-    with answering(http(503, b'{"detail":"still loading"}')) as server:
-        with pytest.raises(ServiceBusy, match="still loading"):
-            await losses(server.url)
+    busy = http(503, b'{"detail":"still loading"}')
+    with answering(busy) as server, pytest.raises(ServiceBusy, match="still loading"):
+        await losses(server.url)
 
     assert len(server.requests) == QUICK.attempts
 

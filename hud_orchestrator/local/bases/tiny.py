@@ -23,8 +23,8 @@ def build_tiny(directory: Path, *, seed: int) -> None:
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=8,
+        num_hidden_layers=3,
+        num_attention_heads=4,
         intermediate_size=128,
         max_position_embeddings=BUNDLED_CONTEXT["tiny"],
         tie_word_embeddings=True,

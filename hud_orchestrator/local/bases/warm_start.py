@@ -18,7 +18,7 @@ Shapes: N exercises, T tokens, V tokens in the vocabulary.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -34,10 +34,10 @@ SKILLED, GOAL = 0.85, 0.92
 """Share of wanted answers, sampled at temperature 1, that ends the lessons, and the one that they
 aim at: a subject weighs in the loss what it lacks."""
 
-BAND, MOST_GREEDY = (0.25, 0.42), 0.45
+BAND, MOST_GREEDY = (0.22, 0.37), 0.45
 """Share of wanted answers, sampled, at which the warm start ends, and the largest one at temperature 0."""
 
-LESSON_RATE, HABIT_RATE = 6e-3, 5e-4
+LESSON_RATE, HABIT_RATE = 6e-3, 3e-4
 """Learning rates. A habit takes a few steps; a lower rate keeps the skill and does not overshoot."""
 
 BRAKING_DISTANCE = 0.2
@@ -81,14 +81,16 @@ def warm_start(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, se
     """
     random_ = random.Random(seed)  # noqa: S311  (draws problems, not secrets)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.0)
-    tests = {name: wanted(draw(name, NUM_TEST, reserved=True, random_=random_), tokenizer) for name in SUBJECTS}
+    tests = {
+        name: wanted(draw(name, NUM_TEST, reserved=True, random_=random_), tokenizer) for name in SUBJECTS
+    }
     drawn = {name: draw(name, NUM_TRAIN, reserved=False, random_=random_) for name in SUBJECTS}
     lessons = {name: wanted(exercises, tokenizer) for name, exercises in drawn.items()}
     habits = {name: habitual(exercises, tokenizer, random_) for name, exercises in drawn.items()}
 
-    def teach(rate: float, weighted: Sequence[tuple[float, Lesson]]) -> None:
+    def teach(steps: int, rate: float, weighted: Sequence[tuple[float, Lesson]]) -> None:
         optimizer.param_groups[0]["lr"] = rate
-        for _ in range(STEPS_BETWEEN_LOOKS):
+        for _ in range(steps):
             for weight, book in weighted:
                 rows = random_.sample(range(NUM_TRAIN), BATCH)
                 (weight * loss(model, Lesson(*(tensor[rows] for tensor in book)))).backward()
@@ -104,13 +106,17 @@ def warm_start(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, se
             break
         lacks = {name: max(0.0, GOAL - skill.sampled) for name, skill in skills.items()}
         speed = min(1.0, number / WARMUP_LOOKS, max(lacks.values()) / BRAKING_DISTANCE)
-        teach(LESSON_RATE * speed, [(lacks[name], lessons[name]) for name in SUBJECTS if lacks[name]])
+        teach(STEPS_BETWEEN_LOOKS, LESSON_RATE * speed, [(lacks[name], lessons[name]) for name in SUBJECTS if lacks[name]])
     for _, skills in look():
         if all(map(_inside_band, skills.values())):
             break
         low = {name for name in SUBJECTS if skills[name].sampled < BAND[0]}
-        books = [lessons[name] if name in low else habits[name] for name in SUBJECTS if not _inside_band(skills[name])]
-        teach(HABIT_RATE, [(1.0, book) for book in books])
+        books = [
+            lessons[name] if name in low else habits[name]
+            for name in SUBJECTS
+            if not _inside_band(skills[name])
+        ]
+        teach(2, HABIT_RATE, [(1.0, book) for book in books])
     return skills
 
 
@@ -123,7 +129,9 @@ def wanted(exercises: Sequence[Exercise], tokenizer: PreTrainedTokenizerFast) ->
     return lesson([(exercise.prompt, exercise.wanted) for exercise in exercises], tokenizer)
 
 
-def habitual(exercises: Sequence[Exercise], tokenizer: PreTrainedTokenizerFast, random_: random.Random) -> Lesson:
+def habitual(
+    exercises: Sequence[Exercise], tokenizer: PreTrainedTokenizerFast, random_: random.Random
+) -> Lesson:
     """Put exercises with the answers that are the habit through the chat template."""
     answers = [(e.prompt, e.wanted if random_.random() < e.odds else e.other) for e in exercises]
     return lesson(answers, tokenizer)
@@ -134,7 +142,9 @@ def lesson(answers: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerFas
     ids, labels = [], []
     for prompt, answer in answers:
         chat = [{"role": "user", "content": prompt}]
-        question = tokenizer.encode(tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False))
+        question = tokenizer.encode(
+            tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+        )
         reply = [*tokenizer.encode(answer), tokenizer.eos_token_id]
         ids.append(torch.tensor(question + reply))
         labels.append(torch.tensor([IGNORED] * len(question) + reply))

@@ -1,0 +1,29 @@
+"""Run every benchmark and print a table; nothing here passes or fails."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.http_clients import http_clients
+from benchmarks.measure import Row
+from benchmarks.placements import placements
+from benchmarks.store import store
+
+
+def main() -> None:
+    """Measure, then print."""
+    table = Table("what", "milliseconds of processor time each", "ratio to the first of its kind")
+    for rows in (http_clients(), placements(), store()):
+        _add(table, rows)
+    Console().print(table)
+
+
+def _add(table: Table, rows: list[Row]) -> None:
+    for row in rows:
+        table.add_row(row.what, f"{row.cpu_ms:.3f}", f"{row.cpu_ms / rows[0].cpu_ms:.2f}")
+    table.add_section()
+
+
+if __name__ == "__main__":
+    main()
