@@ -7,6 +7,7 @@ that happens, the child reads its end and stops.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import secrets
@@ -23,13 +24,15 @@ import anyio.abc
 from anyio.streams.buffered import BufferedByteReceiveStream
 from pydantic import SecretStr
 
-from hud_orchestrator.errors import RunFailed, ServiceUnreachable
+from hud_orchestrator.errors import ConfigError, RunFailed, ServiceUnreachable
 from hud_orchestrator.logs import get_logger
 
 STOP_S = 20.0
 """Seconds for the child to finish a step in hand and to put its weights on disk."""
 
 LINE_LIMIT = 65536
+
+NEEDED = ("torch", "transformers", "peft", "starlette", "uvicorn")
 
 log = get_logger()
 
@@ -51,9 +54,11 @@ async def embedded_service(settings: dict[str, Any], *, log_file: Path) -> Async
     Leaving the block stops it; if it ends before, the block is cancelled and the reason raised.
 
     Raises:
+        ConfigError: what it needs is not installed.
         RunFailed: it could not start.
         ServiceUnreachable: it ended while it was needed.
     """
+    check_installed()
     key = SecretStr(secrets.token_urlsafe(24))
     with log_file.open("ab") as errors:
         process = await _spawn({**settings, "api_key": key.get_secret_value()}, errors)
@@ -69,6 +74,20 @@ async def embedded_service(settings: dict[str, Any], *, log_file: Path) -> Async
     finally:
         stopping.set()
         await _stop(process)
+
+
+def check_installed() -> None:
+    """Refuse at once what would fail seconds later in the child.
+
+    Raises:
+        ConfigError: a package that the embedded service needs is not installed.
+    """
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"service: local needs {', '.join(missing)}; install what is missing with: "
+            "pip install 'hud-orchestrator[local]'"
+        )
 
 
 async def _spawn(settings: dict[str, Any], errors: IO[bytes]) -> anyio.abc.Process:

@@ -22,10 +22,23 @@ class MetricsFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._mend: str | None = None
+
+    def _line_break(self) -> str:
+        """A line break, when a killed run has left its last line in part."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(-1, os.SEEK_END)
+                return "" if file.read(1) == b"\n" else "\n"
+        except OSError:  # there is no file yet, or it is empty
+            return ""
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Write one line, whole or not at all as far as one ``write`` is."""
-        line = json.dumps(dict(record), separators=(",", ":"), allow_nan=False) + "\n"
+        if self._mend is None:
+            self._mend = self._line_break()
+        line = self._mend + json.dumps(dict(record), separators=(",", ":"), allow_nan=False) + "\n"
+        self._mend = ""
         handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             os.write(handle, line.encode())

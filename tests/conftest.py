@@ -17,7 +17,6 @@ HUD_VARIABLES = ("HUD_API_KEY", "HUD_RL_URL", "HUD_API_URL", "HUD_GATEWAY_URL", 
 @pytest.fixture(scope="session")
 def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache of prepared base models that all workers of one test run share."""
-    return Path("/tmp/testcache")
     base = tmp_path_factory.getbasetemp()
     root = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
     path = root / "cache"
@@ -34,11 +33,13 @@ def environ(cache_home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 
 @pytest.fixture(scope="session")
-def served(environ: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def served(
+    environ: dict[str, str], cache_home: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
     """The embedded service as a process of its own; the environment that lets a client find it."""
     directory = tmp_path_factory.mktemp("served")
     env_file = directory / "service.env"
-    command = [sys.executable, "-m", "hud_orchestrator", "serve", "--port", "0"]
+    command = [sys.executable, "-m", "hud_orchestrator", "serve", "--port", "0", "--cache", str(cache_home)]
     log = (directory / "log").open("wb")
     process = subprocess.Popen(
         [*command, "--state", str(directory / "state"), "--env-file", str(env_file)],

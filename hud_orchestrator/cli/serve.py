@@ -27,6 +27,7 @@ def serve(
     deterministic: Annotated[bool, typer.Option(help="Sample one request at a time, repeatably.")] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads that torch computes with.")] = 1,
     device: Annotated[str, typer.Option(help="A torch device.")] = "cpu",
+    cache: Annotated[Path | None, typer.Option(help="Where prepared base models are kept.")] = None,
 ) -> None:
     """Run the embedded training service until SIGINT or SIGTERM.
 
@@ -36,16 +37,12 @@ def serve(
 
     from hud_orchestrator import logs
     from hud_orchestrator.cli.served import announce, service_key
-    from hud_orchestrator.errors import ConfigError
-
-    try:
-        from hud_orchestrator.local.serve import serve_until_told
-        from hud_orchestrator.local.settings import ServiceSettings
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"the embedded service needs {error.name}; install it with: pip install 'hud-orchestrator[local]'"
-        ) from error
     from hud_orchestrator.config.local import LocalSection
+    from hud_orchestrator.embedded import check_installed
+
+    check_installed()
+    from hud_orchestrator.local.serve import serve_until_told
+    from hud_orchestrator.local.settings import ServiceSettings
 
     logs.configure(stream=sys.stderr, as_json=not sys.stderr.isatty(), level="info")
     key, made = service_key()
@@ -57,7 +54,7 @@ def serve(
         bases=[str(Path(directory).absolute()) for directory in base or ()],
         seed=seed,
         deterministic=deterministic,
-        local=LocalSection(device=device, threads=threads),
+        local=LocalSection(device=device, threads=threads, cache_dir=cache),
     )
 
     async def main() -> None:

@@ -53,4 +53,5 @@ class LocalSection(Section):
     """Seed of the supervised warm start of ``tiny``."""
 
     cache_dir: HomePath | None = None
-    """Where prepared base models are kept. Left out: ``$XDG_CACHE_HOME/hud_orchestrator``."""
+    """Where prepared base models are kept. Left out: ``tiny`` in the service's state directory, others
+    in ``$XDG_CACHE_HOME/hud_orchestrator``."""

@@ -96,7 +96,9 @@ class EnginePool:
 
     def _directory(self, base: str) -> Path:
         settings = self._settings
-        cache = settings.local.cache_dir or default_cache_dir()
+        # What a seed decides belongs to the state; what is the same for everybody is kept once.
+        usual = settings.state_dir / "bases" if base == "tiny" else default_cache_dir()
+        cache = settings.local.cache_dir or usual
         return prepare(base, cache_dir=cache, seed=settings.local.warm_start_seed)
 
 

@@ -15,7 +15,7 @@ import anyio
 import torch
 import uvicorn
 
-from hud_orchestrator.errors import StateInUse, StateUnwritable
+from hud_orchestrator.errors import ConfigError, StateInUse, StateUnwritable
 from hud_orchestrator.local.app import build_app
 from hud_orchestrator.local.catalog import Catalog
 from hud_orchestrator.local.service import Service
@@ -57,7 +57,7 @@ async def serve(settings: ServiceSettings, *, ready: Callable[[str], None]) -> N
     Raises:
         StateInUse: another service has the state directory.
         StateUnwritable: the state directory cannot be made or written.
-        OSError: the port is taken.
+        ConfigError: the port is taken, or the address is not one of this machine.
     """
     if settings.deterministic:
         # cuBLAS wants this before it starts; the CPU ignores it.
@@ -124,7 +124,11 @@ def _announce(url: str, ready: Callable[[str], None]) -> None:
 def _listening(settings: ServiceSettings) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((settings.host, settings.port))
+        try:
+            listener.bind((settings.host, settings.port))
+        except OSError as error:
+            where = f"{settings.host}:{settings.port}"
+            raise ConfigError(f"cannot listen on {where}: {error.strerror}; choose another port") from error
         yield listener
 
 

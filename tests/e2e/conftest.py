@@ -135,9 +135,10 @@ def _config() -> dict[str, Any]:
 
 
 @pytest.fixture
-def local_run(tmp_path: Path, environ: dict[str, str]) -> Runner:
+def local_run(tmp_path: Path, environ: dict[str, str], cache_home: Path) -> Runner:
     """A short run that brings its own embedded service."""
-    runner = Runner(tmp_path, environ, {**_config(), "service": "local"})
+    config = {**_config(), "service": "local", "local": {"cache_dir": str(cache_home)}}
+    runner = Runner(tmp_path, environ, config)
     runner.write()
     return runner
 

@@ -106,7 +106,11 @@ def warm_start(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, se
             break
         lacks = {name: max(0.0, GOAL - skill.sampled) for name, skill in skills.items()}
         speed = min(1.0, number / WARMUP_LOOKS, max(lacks.values()) / BRAKING_DISTANCE)
-        teach(STEPS_BETWEEN_LOOKS, LESSON_RATE * speed, [(lacks[name], lessons[name]) for name in SUBJECTS if lacks[name]])
+        teach(
+            STEPS_BETWEEN_LOOKS,
+            LESSON_RATE * speed,
+            [(lacks[name], lessons[name]) for name in SUBJECTS if lacks[name]],
+        )
     for _, skills in look():
         if all(map(_inside_band, skills.values())):
             break
