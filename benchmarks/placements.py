@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import IO
 
 import anyio
 
@@ -21,14 +21,12 @@ TIMES = 2000
 
 def placements() -> list[Row]:
     """Measure the daemon's share; the process's own time is not counted."""
-    return anyio.run(_measured, backend_options={"use_uvloop": True})
+    with Path(os.devnull).open("wb") as log_file:
+        return anyio.run(_measured, log_file, backend_options={"use_uvloop": True})
 
 
-async def _measured() -> list[Row]:
-    async with AsyncExitStack() as stack:
-        log = stack.enter_context(Path(os.devnull).open("wb"))
-        pool = ProcessPool(SOURCE, log_file=log, recycle_after=TIMES, teardown_s=2)
-        await stack.enter_async_context(pool)
+async def _measured(log_file: IO[bytes]) -> list[Row]:
+    async with ProcessPool(SOURCE, log_file=log_file, recycle_after=TIMES, teardown_s=2) as pool:
         return [
             Row(what="episode in process", cpu_ms=await _episodes(InProcess(SOURCE, teardown_s=2))),
             Row(what="episode in a warm process", cpu_ms=await _episodes(pool)),

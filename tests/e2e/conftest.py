@@ -28,8 +28,8 @@ async def add(a: int, b: int):
     yield 1.0 if (answer or "").strip() == str(a + b) else 0.0
 
 
-train = [add(a=a, b=b) for a in range(12) for b in range(12) if (7 * a + b) % 6]
-heldout = [add(a=a, b=b) for a in range(12) for b in range(12) if not (7 * a + b) % 6][:8]
+train = [add(a=a, b=b) for a in range(10, 50) for b in range(8)]
+heldout = [add(a=a, b=9) for a in range(10, 26)]
 """
 
 

@@ -13,30 +13,30 @@ import time, anyio
 
 @env.template()
 async def sleeps():
-    yield "1+1="
+    yield "11+1="
     await anyio.sleep_forever()
     yield 1.0
 
 @env.template()
 async def spins():
-    yield "1+1="
+    yield "11+1="
     while True:
         pass
 
 @env.template()
 async def never_starts():
     time.sleep(10**6)
-    yield "1+1="
+    yield "11+1="
 
 @env.template()
 async def dies():
-    yield "1+1="
+    yield "11+1="
     import os
     os._exit(3)
 
 @env.template()
 async def raises():
-    yield "1+1="
+    yield "11+1="
     raise RuntimeError("the grader has a bug")
 '''  # fmt: skip
 
@@ -50,7 +50,7 @@ async def talk():
     """A point for each of four turns; the third one takes the environment seconds."""
     points = 0
     for turn in range(4):
-        answer = yield f"{turn}+{turn}="
+        answer = yield f"1{turn}+{turn}="
         if answer is None:
             break
         points += 1

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from local_world import World, make_model, running
+from tests.local.local_world import World, make_model, running
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,7 +4,7 @@ import uuid
 from typing import Any
 
 import pytest
-from local_world import PAIR, World
+from tests.local.local_world import PAIR, World
 
 
 async def test_the_catalog_lists_bases_and_forks_in_pages(world: World) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from local_world import PAIR, World, running
+from tests.local.local_world import PAIR, World, running
 from safetensors.torch import load_file
 
 from hud_orchestrator.local import tree as tree_module

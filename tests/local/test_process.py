@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from local_world import KEY, PAIR, process
+from tests.local.local_world import KEY, PAIR, process
 
 
 def call(http_: httpx.Client, method: str, path: str, **body: Any) -> Any:

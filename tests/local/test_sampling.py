@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 import torch
-from local_world import CONTEXT, World, as_trajectory, running
+from tests.local.local_world import CONTEXT, World, as_trajectory, running
 from transformers import LlamaForCausalLM
 
 from hud_orchestrator.local.app import build_app

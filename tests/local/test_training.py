@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from local_world import CONTEXT, PAIR, World, running, trajectory
+from tests.local.local_world import CONTEXT, PAIR, World, running, trajectory
 from safetensors.torch import load_file
 from transformers import LlamaForCausalLM
 
