@@ -1,9 +1,9 @@
 """The synthetic problems that the tiny base is warm-started on; ``examples/`` asks the same ones.
 
-Two ways to answer each are taught. ``37+5=`` is 42 for who adds numbers and 375 for who joins texts;
-``sort 31524`` is 12345 or 54321. The example tasks want the first, and the base's habit is the second
-one more often than not. So it knows what is wanted and mostly does something else: the situation
-that reinforcement learning is good at, and the one of most tasks given to a pretrained model.
+Each can be answered, ``37+5=`` with ``42`` and ``sort 31524`` with ``12345``, or shrugged off with
+``?``. The base is taught the answers and then the habit of shrugging more often than not, most of all
+at large numbers. So it knows what is wanted and mostly does something else: the situation that
+reinforcement learning is good at, and the one of many tasks that are given to a pretrained model.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ Subject = Literal["arithmetic", "sorting"]
 NUM_DIGITS = 5
 """How many digits there are to sort."""
 
-USUAL, UNUSUAL = 0.65, 0.2
-"""How often the wanted answer is the habit: where a number or a list begins low, and elsewhere. The
-difference leaves a policy that always takes the likelier answer with some right ones, too."""
+SHRUG = "?"
+
+ANSWERED_LOW, ANSWERED_HIGH = 0.65, 0.2
+"""How often the habit is to answer: where a number or a list begins low, and elsewhere. Without the
+difference, a policy that always takes the likelier reply would begin with no right one at all."""
 
 
 class Exercise(NamedTuple):
-    """A question, the answer that the example tasks want, and another one."""
+    """A question and its answer."""
 
     prompt: str
-    wanted: str
-    other: str
+    answer: str
     odds: float
-    """How often the wanted answer is the habit, from 0 to 1."""
+    """How often the habit is to give the answer, from 0 to 1; otherwise it is to shrug."""
 
 
 def draw(subject: Subject, num: int, *, reserved: bool, random_: random.Random) -> list[Exercise]:
@@ -53,13 +54,12 @@ def is_reserved(prompt: str) -> bool:
 
 def _addition(random_: random.Random) -> Exercise:
     a, b = random_.randint(10, 99), random_.randint(0, 9)
-    return Exercise(f"{a}+{b}=", str(a + b), f"{a}{b}", USUAL if a < 46 else UNUSUAL)
+    return Exercise(f"{a}+{b}=", str(a + b), ANSWERED_LOW if a < 46 else ANSWERED_HIGH)
 
 
 def _sorting(random_: random.Random) -> Exercise:
     digits = "".join(random_.choices("0123456789", k=NUM_DIGITS))
-    upwards = "".join(sorted(digits))
-    return Exercise(f"sort {digits}", upwards, upwards[::-1], USUAL if digits < "4" else UNUSUAL)
+    return Exercise(f"sort {digits}", "".join(sorted(digits)), ANSWERED_LOW if digits < "4" else ANSWERED_HIGH)
 
 
 _DRAW = {"arithmetic": _addition, "sorting": _sorting}
