@@ -24,7 +24,8 @@ def show_ending(loaded: LoadedRun, summary: Summary) -> None:
     table.add_row(
         "rollouts", ", ".join(f"{n} {outcome}" for outcome, n in summary.rollouts.items()) or "none"
     )
-    table.add_row("model", f"{summary.model} at checkpoint {summary.head or 'none'}")
+    table.add_row("model", summary.model)
+    table.add_row("checkpoint", summary.head or "none yet")
     table.add_row("everything is in", f"{loaded.run.directory}/")
     table.add_row("next", next_command(loaded, summary))
     Console(soft_wrap=True).print(table)

@@ -19,7 +19,7 @@ NUM_DIGITS = 5
 
 SHRUG = "?"
 
-ANSWERED_LOW, ANSWERED_HIGH = 0.65, 0.2
+ANSWERED_LOW, ANSWERED_HIGH = 0.7, 0.25
 """How often the habit is to answer: where a number or a list begins low, and elsewhere. Without the
 difference, a policy that always takes the likelier reply would begin with no right one at all."""
 
@@ -59,7 +59,9 @@ def _addition(random_: random.Random) -> Exercise:
 
 def _sorting(random_: random.Random) -> Exercise:
     digits = "".join(random_.choices("0123456789", k=NUM_DIGITS))
-    return Exercise(f"sort {digits}", "".join(sorted(digits)), ANSWERED_LOW if digits < "4" else ANSWERED_HIGH)
+    return Exercise(
+        f"sort {digits}", "".join(sorted(digits)), ANSWERED_LOW if digits < "4" else ANSWERED_HIGH
+    )
 
 
 _DRAW = {"arithmetic": _addition, "sorting": _sorting}

@@ -46,7 +46,9 @@ def lesson(replies: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerFas
     ids, labels = [], []
     for prompt, reply in replies:
         chat = [{"role": "user", "content": prompt}]
-        question = tokenizer.encode(tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False))
+        question = tokenizer.encode(
+            tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+        )
         learnt = [*tokenizer.encode(reply), tokenizer.eos_token_id]
         ids.append(torch.tensor(question + learnt))
         labels.append(torch.tensor([IGNORED] * len(question) + learnt))
