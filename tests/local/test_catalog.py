@@ -4,6 +4,7 @@ import uuid
 from typing import Any
 
 import pytest
+
 from tests.local.local_world import PAIR, World
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from tests.local.local_world import PAIR, World, running
 from safetensors.torch import load_file
 
 from hud_orchestrator.local import tree as tree_module
 from hud_orchestrator.local.tree import Tree
+from tests.local.local_world import PAIR, World, running
 
 
 async def test_a_head_that_is_set_discards_gradients_and_samples_there(world: World) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+
 from tests.local.local_world import KEY, PAIR, process
 
 

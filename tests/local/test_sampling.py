@@ -9,11 +9,11 @@ from typing import Any
 import anyio
 import pytest
 import torch
-from tests.local.local_world import CONTEXT, World, as_trajectory, running
 from transformers import LlamaForCausalLM
 
 from hud_orchestrator.local.app import build_app
 from hud_orchestrator.local.draw import draw
+from tests.local.local_world import CONTEXT, World, as_trajectory, running
 
 
 def full_forward(model_dir: Path, prompt: list[int], output: list[int]) -> torch.Tensor:

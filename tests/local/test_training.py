@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from tests.local.local_world import CONTEXT, PAIR, World, running, trajectory
 from safetensors.torch import load_file
 from transformers import LlamaForCausalLM
 
 from hud_orchestrator.local.advantages import group_advantages
+from tests.local.local_world import CONTEXT, PAIR, World, running, trajectory
 
 
 async def test_the_accumulated_gradient_is_the_one_of_plain_torch(world: World, model_dir: Path) -> None:
