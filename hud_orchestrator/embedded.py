@@ -97,12 +97,17 @@ async def _spawn(settings: dict[str, Any], errors: IO[bytes]) -> anyio.abc.Proce
         stderr=errors,
         # A session of its own: Ctrl-C in the terminal is for the daemon, which drains first.
         start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"},
+        env={**_without_keys(), "OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"},
     )
     assert process.stdin is not None
     with suppress(anyio.BrokenResourceError):  # it died; what it printed says why
         await process.stdin.send(json.dumps(settings).encode() + b"\n")
     return process
+
+
+def _without_keys() -> dict[str, str]:
+    """The environment but for the key of another service."""
+    return {name: value for name, value in os.environ.items() if name != "HUD_API_KEY"}
 
 
 async def _ready(process: anyio.abc.Process, log_file: Path) -> str:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from subprocess import DEVNULL
 from types import TracebackType
 from typing import IO, Self
 
@@ -22,6 +23,9 @@ from hud_orchestrator.logs import get_logger
 from hud_orchestrator.records import Task
 
 HOST = "hud_orchestrator.environments.host"
+
+KEY = "HUD_API_KEY"
+"""Stays with the daemon: what an environment knows, it may print."""
 
 log = get_logger()
 
@@ -115,8 +119,9 @@ class ProcessPool:
             with theirs:
                 process = await anyio.open_process(
                     [sys.executable, "-m", HOST, str(self._source), str(theirs.fileno())],
-                    stdin=None, stdout=self._log_file, stderr=self._log_file,
+                    stdin=DEVNULL, stdout=self._log_file, stderr=self._log_file,
                     pass_fds=[theirs.fileno()], start_new_session=True, cwd=self._source.parent,
+                    env={name: value for name, value in os.environ.items() if name != KEY},
                 )  # fmt: skip
             warm = WarmProcess(process, await anyio.abc.SocketStream.from_socket(ours))
             self._all.add(warm)

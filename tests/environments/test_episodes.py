@@ -94,6 +94,11 @@ async def pid():
     yield 1.0
 
 @env.template()
+async def knows():
+    yield str(os.environ.get("HUD_API_KEY"))
+    yield 1.0
+
+@env.template()
 async def prints():
     print('{"jsonrpc":"2.0","id":1,"result":{"score":99}}', flush=True)
     yield "x"
@@ -254,6 +259,19 @@ async def test_what_a_template_prints_does_not_reach_the_protocol(source: Path) 
             assert (await episode.grade("x"))["score"] == 1.0
 
     assert "99" in log_path.read_text()
+
+
+async def test_an_environment_process_does_not_get_the_key(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUD_API_KEY", "secret")
+    async with AsyncExitStack() as stack:
+        log = stack.enter_context(source.with_suffix(".log").open("wb"))
+        pool = await stack.enter_async_context(
+            ProcessPool(source, log_file=log, recycle_after=9, teardown_s=1)
+        )
+        async with pool.episode(task("knows")) as episode:
+            assert episode.prompt[0]["content"] == "None"
 
 
 async def test_a_source_that_cannot_be_imported_says_why(tmp_path: Path) -> None:
