@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -21,7 +22,7 @@ from hud_orchestrator.clients.training import Training
 from hud_orchestrator.errors import ServiceUnreachable
 from hud_orchestrator.feedback import Drain, PolicyCell
 from hud_orchestrator.logs import get_logger
-from hud_orchestrator.records import Batch, CallId, Policy, Step
+from hud_orchestrator.records import Batch, Policy, Step
 from hud_orchestrator.rules.requests import Recipe, forward_backward_requests, optim_step_request, spread
 from hud_orchestrator.rules.schedule import Schedule
 from hud_orchestrator.store.ledger import CallKind, Ledger
@@ -93,11 +94,10 @@ async def _take(trainer: Trainer, batch: Batch) -> Step:
             metrics=metrics,
             seconds=seconds,
         )
-    metrics |= await _accumulate(trainer, batch, plan)
+    # The service knows the groups that it was sent; our own figures are about all that were tried.
+    metrics = await _accumulate(trainer, batch, plan) | metrics
     request = optim_step_request(trainer.recipe, learning_rate=learning_rate)
-    result = await _once(
-        trainer.ledger, "optim_step", plan, lambda call: trainer.training.optim_step(request, call=call)
-    )
+    result = await _once(trainer.ledger, "optim_step", plan, partial(trainer.training.optim_step, request))
     await trainer.ledger.applied(plan, checkpoint=result.checkpoint_id, metrics=metrics, trained=numbers)
     return Step(
         number=batch.step,
@@ -111,23 +111,21 @@ async def _take(trainer: Trainer, batch: Batch) -> Step:
 
 
 async def _accumulate(trainer: Trainer, batch: Batch, plan: int) -> dict[str, float]:
+    """The service's figures; of several calls, those of the first, which has the whole groups."""
     metrics: dict[str, float] = {}
     for request in forward_backward_requests(batch, trainer.recipe):
-
-        async def send(call: CallId, request: object = request) -> dict[str, float]:
-            return dict((await trainer.training.forward_backward(request, call=call)).metrics)  # type: ignore[arg-type]
-
-        metrics |= await _once(trainer.ledger, "forward_backward", plan, send)
+        send = partial(trainer.training.forward_backward, request)
+        metrics = (await _once(trainer.ledger, "forward_backward", plan, send)).metrics | metrics
     return metrics
 
 
-async def _once(ledger: Ledger, kind: CallKind, plan: int, send: Callable[[CallId], Awaitable[T]]) -> T:
+async def _once(ledger: Ledger, kind: CallKind, plan: int, send: Callable[..., Awaitable[T]]) -> T:
     """One call, and another only after proof that nothing of the last one was sent."""
     waits = iter(UNSENT_WAITS_S)
     while True:
         try:
             async with ledger.one_shot(kind, plan=plan) as call:
-                return await send(call)
+                return await send(call=call)
         except ServiceUnreachable as error:
             wait_s = next(waits, None)
             if wait_s is None:

@@ -33,7 +33,8 @@ def build_smollm2(directory: Path) -> None:
     # A model that was loaded from GGUF refuses to be saved: give its weights to one that was not.
     settings = loaded.config.to_dict()
     settings.pop("quantization_config", None)
-    model = LlamaForCausalLM(LlamaConfig.from_dict(settings)).to(torch.bfloat16)
+    model: Any = LlamaForCausalLM(LlamaConfig.from_dict(settings))
+    model = model.to(torch.bfloat16)
     model.load_state_dict(loaded.state_dict())
     model.save_pretrained(directory)
     AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(directory)

@@ -91,7 +91,8 @@ class _Course:
         for _ in range(STEPS_BETWEEN_LOOKS):
             for name in SUBJECTS:
                 if weights[name] > 0:
-                    (weights[name] * loss(self.model, books[name].sample(BATCH, self.random_))).backward()
+                    share = weights[name] * loss(self.model, books[name].sample(BATCH, self.random_))
+                    torch.autograd.backward(share)
             optimizer.step()
             optimizer.zero_grad()
 
