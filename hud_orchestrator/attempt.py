@@ -10,6 +10,7 @@ exception; a cancellation from outside is neither caught nor converted.
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -176,12 +177,15 @@ class Attempter:
             completion = await self._gateway.chat(request, trace_id=trace_id)
             choice = completion.choices[0]
             text = choice.message.content or ""
-            if choice.token_ids is None or choice.prompt_token_ids is None or choice.logprobs is None:
+            logprobs = tuple(choice.token_logprobs)
+            if choice.token_ids is None or choice.prompt_token_ids is None:
                 return Turn(text=text, sample=None)
+            if len(logprobs) != len(choice.token_ids) or not all(map(math.isfinite, logprobs)):
+                return Turn(text=text, sample=None)  # a service would refuse the whole batch for it
             drawn = Sample(
                 prompt_token_ids=tuple(choice.prompt_token_ids),
                 output_token_ids=tuple(choice.token_ids),
-                logprobs=tuple(token.logprob for token in choice.logprobs.content or ()),
+                logprobs=logprobs,
                 version=self._policy.version_of(completion.system_fingerprint, asked_at=asked_at),
             )
             return Turn(text=text, sample=drawn)

@@ -27,6 +27,7 @@ from hud_orchestrator.feedback import Drain, PolicyCell
 from hud_orchestrator.metrics import Scoreboard
 from hud_orchestrator.resume import Standing, find_or_fork, standing
 from hud_orchestrator.rules.order import TaskOrder
+from hud_orchestrator.settings import redacted
 from hud_orchestrator.stages.train import Trainer
 from hud_orchestrator.store.database import Database
 from hud_orchestrator.store.history import History
@@ -80,7 +81,7 @@ async def _session(loaded: LoadedRun, directory: RunDirectory, store: Store, boa
         code = await _until_the_end(loaded, directory, store, board)
     except BaseException as error:
         code = exit_code_of(error)
-        failure = "; ".join(dict.fromkeys(str(leaf) for leaf in leaves(error)))
+        failure = redacted("; ".join(dict.fromkeys(str(leaf) for leaf in leaves(error))))
         raise
     finally:
         with anyio.move_on_after(CLOSING_S, shield=True):
@@ -101,22 +102,26 @@ async def _until_the_end(
     loaded: LoadedRun, directory: RunDirectory, store: Store, board: Scoreboard
 ) -> ExitCode:
     drain = Drain()
-    finished = False
+    finished, in_time = False, None
     with drain.interruptible() as everything:
         async with anyio.create_task_group() as guards:
             guards.start_soon(
-                lambda: watch_signals(drain, everything, drain_s=loaded.run.run.drain_s), name="signals"
+                lambda: watch_signals(drain, everything, drain_s=loaded.run.run.drain_s, board=board),
+                name="signals",
             )
             async with _pipeline(loaded, directory, store, board, drain) as pipeline:
                 if pipeline is not None:
                     with drain.spared(everything):
                         await run_pipeline(pipeline)
-            finished = not drain.requested or board.step >= loaded.run.run.steps
+                finished = not drain.requested or await _complete(loaded.run, store)
+                in_time = anyio.current_time() < everything.deadline
             guards.cancel_scope.cancel("the run is over")
     if finished:
         return ExitCode.DONE
+    if in_time is None:  # cut off before, or inside, the pipeline
+        in_time = anyio.current_time() < everything.deadline
     # A drain that ran out of time, or a second signal, has put the deadline behind us.
-    return ExitCode.ABORTED if anyio.current_time() >= everything.deadline else ExitCode.INTERRUPTED
+    return ExitCode.INTERRUPTED if in_time else ExitCode.ABORTED
 
 
 @asynccontextmanager
@@ -139,15 +144,18 @@ async def _pipeline(
         slug = await store.history.get("slug") or run.model.slug
         model = await find_or_fork(catalog, slug=slug, base=base_model(loaded))
         await store.history.set("slug", model.model_name)
-        training = Training(rl, model_id=model.id, timeout_s=run.trainer.call_timeout_s)
-        await _known_loss(training, run)
         stand = await standing(
             catalog=catalog,
             model=model,
+            base=base_model(loaded),
+            keeps_gradients=run.service == "hud",
             history=store.history,
             ledger=store.ledger,
             trajectories=store.trajectories,
         )
+        model = stand.model
+        training = Training(rl, model_id=model.id, timeout_s=run.trainer.call_timeout_s)
+        await _known_loss(training, run)
         await _restore(store.history, stand, board)
         policy = PolicyCell(stand.policy, history=stand.versions)
         place = await stack.enter_async_context(placement(loaded, directory))

@@ -73,7 +73,9 @@ class Permits:
     def __init__(self, *, groups_per_step: int, staleness: int, taken: int = 0) -> None:
         """Start with *taken* permits held by groups that were begun before a restart."""
         self.total = groups_per_step * (staleness + 1)
-        self._free = anyio.Semaphore(self.total - taken, max_value=self.total)
+        # The run file may have grown smaller since: what is held too much is not handed out again.
+        self._debt = max(0, taken - self.total)
+        self._free = anyio.Semaphore(max(0, self.total - taken), max_value=self.total)
         self.returned: dict[str, int] = {"trained": 0, "dropped": 0}
 
     @property
@@ -88,7 +90,9 @@ class Permits:
     def give_back(self, count: int, *, reason: str) -> None:
         """Return *count* permits; *reason* is ``trained`` or ``dropped``."""
         self.returned[reason] += count
-        for _ in range(count):
+        paid = min(count, self._debt)
+        self._debt -= paid
+        for _ in range(count - paid):
             self._free.release()
 
 

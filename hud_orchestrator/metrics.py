@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hud_orchestrator.errors import StateUnwritable
 from hud_orchestrator.records import Outcome, Rollout, Step
 
 RATE_WINDOW_S = 10.0
@@ -39,11 +40,11 @@ class MetricsFile:
             self._mend = self._line_break()
         line = self._mend + json.dumps(dict(record), separators=(",", ":"), allow_nan=False) + "\n"
         self._mend = ""
-        handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(handle, line.encode())
-        finally:
-            os.close(handle)
+            with self._path.open("ab", buffering=0) as file:
+                file.write(line.encode())
+        except OSError as error:
+            raise StateUnwritable(f"{self._path}: cannot be written: {error.strerror}") from error
 
 
 class Scoreboard:
@@ -91,6 +92,7 @@ class Scoreboard:
         self.staleness = step.metrics["staleness_max"]
         self.record(
             {
+                **step.metrics,
                 "kind": "step",
                 "step": step.number,
                 "checkpoint": step.policy.checkpoint,
@@ -100,7 +102,6 @@ class Scoreboard:
                 "tokens_per_second": round(self.tokens_per_second, 1),
                 "dropped": {str(k): v for k, v in step.batch.dropped.items()},
                 "outcomes": {str(k): v for k, v in self.outcomes.items()},
-                **step.metrics,
             }
         )
 

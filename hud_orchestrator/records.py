@@ -186,6 +186,8 @@ class Step:
     batch: Batch
     policy: Policy
     """What it published: the head before it, when it was skipped."""
+    parent: str | None
+    """The head before it."""
     learning_rate: float
     skipped: bool
     metrics: Mapping[str, float]

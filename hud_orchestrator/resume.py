@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import anyio
+
 from hud_orchestrator.clients.catalog import Catalog, head
-from hud_orchestrator.errors import ConfigError, HeadMoved, RequestRejected
+from hud_orchestrator.errors import ConfigError, HeadMoved, RequestRejected, RunFailed
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.records import Group, Policy
-from hud_orchestrator.rules.settlement import Applied, settle
+from hud_orchestrator.rules.settlement import Applied, NotApplied, settle
 from hud_orchestrator.store.history import History
 from hud_orchestrator.store.ledger import Ledger, PlannedStep
 from hud_orchestrator.store.trajectories import Trajectories
 from hud_orchestrator.wire import Checkpoint, Model
+
+LAG_S = 60.0
+"""Seconds that a checkpoint list may lag behind an answer that was received."""
+LAG_WAIT_S = 1.0
 
 log = get_logger()
 
@@ -22,6 +29,8 @@ log = get_logger()
 class Standing:
     """What the stages continue from."""
 
+    model: Model
+    """What is trained."""
     policy: Policy
     """The head, with the number of the last consumed step as its version."""
     versions: Mapping[str, int]
@@ -38,7 +47,7 @@ async def find_or_fork(catalog: Catalog, *, slug: str, base: str | None) -> Mode
     Raises:
         ConfigError: there is neither the slug nor a base to fork from, or it cannot be trained.
     """
-    model = await catalog.find(slug)
+    model = await catalog.find(slug, whole=True)
     if model is not None:
         if not model.is_trainable:
             raise ConfigError(
@@ -55,7 +64,7 @@ async def find_or_fork(catalog: Catalog, *, slug: str, base: str | None) -> Mode
         model = await catalog.fork(base, name=slug)
     except RequestRejected as error:
         # A fork whose answer was lost is answered 409 when it is asked for again.
-        found = await catalog.find(slug) if error.status == 409 else None
+        found = await catalog.find(slug, whole=True) if error.status == 409 else None
         if found is None:
             raise
         model = found
@@ -64,31 +73,46 @@ async def find_or_fork(catalog: Catalog, *, slug: str, base: str | None) -> Mode
 
 
 async def standing(
-    *, catalog: Catalog, model: Model, history: History, ledger: Ledger, trajectories: Trajectories
+    *,
+    catalog: Catalog,
+    model: Model,
+    base: str | None,
+    keeps_gradients: bool,
+    history: History,
+    ledger: Ledger,
+    trajectories: Trajectories,
 ) -> Standing:
     """Settle what an earlier end left open, check the head, and say where the run continues.
+
+    Args:
+        catalog: of the service.
+        model: the one that is trained.
+        base: what it was forked from.
+        keeps_gradients: whether the service was running while the daemon was not, so that gradients
+            of a step that was cut off may still wait there.
+        history: the run's steps.
+        ledger: the run's open step.
+        trajectories: the run's groups.
 
     Raises:
         HeadMoved: the head is not where this run left it.
     """
-    tree = await catalog.checkpoints(model.id)
-    active = head(tree)
-    first_head = await history.get("first_head")
-    if first_head is None:
+    active = head(await catalog.checkpoints(model.id))
+    if await history.get("first_head") is None:
         await history.set("first_head", active.id if active else "")
-        first_head = active.id if active else ""
-    open_step = await ledger.open_step()
-    if open_step is not None:
-        await _settle(catalog, model, tree, open_step, history=history, ledger=ledger)
+    step = await ledger.open_step()
+    if step is not None:
+        await _settle(catalog, model, step, ledger=ledger, history=history)
+        active = head(await catalog.checkpoints(model.id))
+        if active is None and step.called and keeps_gradients:
+            model = await _fork_anew(catalog, model, base)
+            await history.set("slug", model.model_name)
     steps = await history.steps()
-    checkpoint = next((s.checkpoint for s in reversed(steps) if s.checkpoint is not None), first_head or None)
-    if (active.id if active else None) != checkpoint:
-        raise HeadMoved(
-            f"this run left {model.model_name} at checkpoint {checkpoint or 'none'}, and its head is "
-            f"{active.id if active else 'none'}: somebody else trained it or moved its head; "
-            "set the head back, or start a run with another run.name"
-        )
+    made = [s.checkpoint for s in steps if s.checkpoint is not None]
+    checkpoint = made[-1] if made else await history.get("first_head") or None
+    _check_head(model, active, expected=checkpoint)
     return Standing(
+        model=model,
         policy=Policy(version=steps[-1].number if steps else 0, checkpoint=checkpoint),
         versions={s.checkpoint: s.number for s in steps if s.checkpoint is not None},
         ended=frozenset(await trajectories.ended()),
@@ -96,32 +120,70 @@ async def standing(
     )
 
 
+def _check_head(model: Model, active: Checkpoint | None, *, expected: str | None) -> None:
+    found = active.id if active else None
+    if found != expected:
+        raise HeadMoved(
+            f"this run left {model.model_name} at checkpoint {expected or 'none'}, and its head is "
+            f"{found or 'none'}: somebody else trained it or moved its head; "
+            "set the head back, or start a run with another run.name"
+        )
+
+
 async def _settle(
-    catalog: Catalog,
-    model: Model,
-    tree: list[Checkpoint],
-    step: PlannedStep,
-    *,
-    history: History,
-    ledger: Ledger,
+    catalog: Catalog, model: Model, step: PlannedStep, *, ledger: Ledger, history: History
 ) -> None:
-    explained = {s.checkpoint for s in await history.steps() if s.checkpoint is not None}
-    verdict = settle(
-        tree,
-        head_before=step.head_before,
-        optim_step_called="optim_step" in step.called,
-        explained=explained,
-    )
-    if isinstance(verdict, Applied):
-        node = verdict.checkpoint
-        groups = await ledger.groups_of(step.id)
-        metrics = {"reward_mean": node.mean_reward or 0.0}
-        detail = f"adopted: checkpoint {node.id} has the parent {step.head_before}"
-        await ledger.applied(step.id, checkpoint=node.id, metrics=metrics, trained=groups, detail=detail)
-        log.info("step.adopted", step=step.number, checkpoint=node.id)
-        return
-    if step.called and step.head_before is not None:
-        # Gradients of its forward_backward may have accumulated; setting the head drops them.
+    """Adopt the step or abandon it, by what the tree shows."""
+    made = {s.checkpoint for s in await history.steps() if s.checkpoint is not None}
+    verdict = await _verdict(catalog, model, step, made=made)
+    if isinstance(verdict, NotApplied) and step.called and step.head_before is not None:
+        # Gradients of its forward_backward may have accumulated; setting the head drops them. It also
+        # waits for a call that the service was still busy with, so what it left is looked for again.
         await catalog.set_head(model.id, step.head_before)
-    await ledger.abandoned(step.id, detail=verdict.evidence)
-    log.info("step.abandoned", step=step.number, evidence=verdict.evidence)
+        verdict = await _verdict(catalog, model, step, made=made)
+    if isinstance(verdict, NotApplied):
+        await ledger.abandoned(step.id, detail=verdict.evidence)
+        log.info("step.abandoned", step=step.number, evidence=verdict.evidence)
+        return
+    node = verdict.checkpoint
+    if not node.is_active:
+        await catalog.set_head(model.id, node.id)
+    detail = f"adopted: checkpoint {node.id} has the parent {step.head_before}"
+    await ledger.applied(
+        step.id, checkpoint=node.id, metrics=step.metrics, trained=step.groups, detail=detail
+    )
+    log.info("step.adopted", step=step.number, checkpoint=node.id)
+
+
+async def _verdict(
+    catalog: Catalog, model: Model, step: PlannedStep, *, made: set[str]
+) -> Applied | NotApplied:
+    until = anyio.current_time() + LAG_S
+    while True:
+        verdict = settle(
+            await catalog.checkpoints(model.id),
+            head_before=step.head_before,
+            optim_step_called="optim_step" in step.called,
+            explained=made,
+        )
+        # What the service has confirmed is there, however long the list takes to show it.
+        lags = isinstance(verdict, NotApplied) and "optim_step" in step.confirmed
+        if not lags or anyio.current_time() >= until:
+            return verdict
+        await anyio.sleep(LAG_WAIT_S)
+
+
+async def _fork_anew(catalog: Catalog, model: Model, base: str | None) -> Model:
+    """A fork under another name, for one whose left-over gradients no head can be set to drop.
+
+    Raises:
+        RunFailed: there is no base to fork from.
+    """
+    if base is None:
+        raise RunFailed(
+            f"{model.model_name} may hold gradients of a call whose answer was lost, and has no "
+            "checkpoint to go back to; set model.base, or choose another model.slug and begin with --fresh"
+        )
+    forked = await catalog.fork(base, name=f"{model.model_name}-{uuid.uuid4().hex[:6]}")
+    log.info("model.forked", slug=forked.model_name, id=forked.id, base=base, instead_of=model.model_name)
+    return forked

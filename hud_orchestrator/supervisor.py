@@ -156,7 +156,9 @@ async def evaluate_when_due(pipeline: Pipeline, policy: Policy) -> None:
         await evaluator.evaluate(policy)
 
 
-async def watch_signals(drain: Drain, everything: anyio.CancelScope, *, drain_s: float) -> None:
+async def watch_signals(
+    drain: Drain, everything: anyio.CancelScope, *, drain_s: float, board: Scoreboard
+) -> None:
     """Drain on the first SIGINT or SIGTERM; cancel everything on the second, or when time is up."""
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for number in signals:
@@ -168,4 +170,5 @@ async def watch_signals(drain: Drain, everything: anyio.CancelScope, *, drain_s:
                 return
             log.info("run.draining", signal=name, limit_s=drain_s)
             everything.deadline = anyio.current_time() + drain_s
+            board.phase = "finishing the step in hand; once more to abort"
             drain.request()

@@ -6,9 +6,10 @@ Requests forbid unknown keys, as the real service does; replies that the SDK rea
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator
 
 
 class Request(BaseModel):
@@ -64,6 +65,14 @@ class ForwardBackwardResult(Reply):
 
     metrics: dict[str, FiniteFloat]
     num_datums: int
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _only_finite(cls, given: Any) -> Any:
+        """Leave out what is not finite: the gradient has accumulated, whatever a figure about it says."""
+        if not isinstance(given, dict):
+            return given
+        return {key: v for key, v in given.items() if not isinstance(v, float) or math.isfinite(v)}
 
 
 class OptimStepRequest(Request):

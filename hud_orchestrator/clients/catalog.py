@@ -33,11 +33,16 @@ class Catalog:
             if len(found) >= page.total or not page.items:
                 return found
 
-    async def find(self, name: str) -> Model | None:
-        """The first model whose id, name, slug or last part of the slug is *name*, whatever its case."""
+    async def find(self, name: str, *, whole: bool = False) -> Model | None:
+        """The first model whose id, name or slug is *name*, whatever its case.
+
+        The last part of a slug does as well, unless the *whole* name is asked for: a fork called
+        ``quick`` is not somebody's ``team/quick``.
+        """
         wanted = name.casefold()
         for model in await self.models():
-            known = (model.id, model.name, model.model_name, model.model_name.rsplit("/", 1)[-1])
+            last = model.model_name if whole else model.model_name.rsplit("/", 1)[-1]
+            known = (model.id, model.name, model.model_name, last)
             if any(part is not None and part.casefold() == wanted for part in known):
                 return model
         return None

@@ -53,6 +53,11 @@ class Choice(BaseModel):
     prompt_token_ids: list[int] | None = None
     token_ids: list[int] | None = None
 
+    @property
+    def token_logprobs(self) -> list[float]:
+        """Log-probabilities of ``token_ids``, in nats; empty where the gateway gave none."""
+        return [token.logprob for token in (self.logprobs and self.logprobs.content) or ()]
+
 
 class Completion(BaseModel):
     """The gateway's answer."""

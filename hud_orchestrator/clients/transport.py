@@ -18,10 +18,11 @@ from collections.abc import Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from urllib.request import getproxies, proxy_bypass
 
 import anyio
 import httpx
-from aiohttp import ClientSession, DummyCookieJar, TCPConnector
+from aiohttp import ClientConnectorError, ClientError, ClientSession, DummyCookieJar, TCPConnector
 from httpx_aiohttp import AiohttpTransport
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
@@ -54,7 +55,8 @@ class Transport:
 
     def __init__(self, base_url: str, api_key: SecretStr, *, connections: int = 20) -> None:
         self.base_url = base_url.rstrip("/")
-        headers = {"Authorization": f"Bearer {api_key.get_secret_value()}"}
+        self._key = api_key.get_secret_value()
+        headers = {"Authorization": f"Bearer {self._key}"}
         # A proxy from the environment is for the outside; it must not see loopback.
         trust_env = not _is_loopback(self.base_url)
         # httpx's own pool looks at every connection for every request: with 64 in flight that costs
@@ -64,7 +66,7 @@ class Transport:
             base_url=self.base_url,
             headers=headers,
             timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, pool=None),
-            transport=AiohttpTransport(client=partial(_session, connections, trust_env)),
+            transport=AiohttpTransport(client=partial(_session, connections), proxy=_proxy(self.base_url)),
         )
         # A fresh connection per submission: a kept one may be closed by the other side just as the
         # bytes leave, and then nobody knows whether they arrived.
@@ -110,7 +112,7 @@ class Transport:
                 response = await self._reading.request(
                     method, path, json=body, params=params, headers=headers
                 )
-            except httpx.TransportError as error:
+            except (httpx.RequestError, ClientError) as error:
                 failure = self._no_answer(method, path, error)
             else:
                 if response.status_code not in RETRIED:
@@ -143,14 +145,14 @@ class Transport:
             )
         except UNSENT as error:
             raise ServiceUnreachable(f"{request}: nothing was sent: {_reason(error)}") from error
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise OutcomeUnknown(f"{request}: sent, no answer ({_reason(error)})") from error
         if response.status_code in REFUSALS or response.status_code in (401, 403) or response.is_success:
             try:
                 return self._answer("POST", path, response, reply)
             except ServiceBusy as error:
                 raise OutcomeUnknown(f"{request}: sent, and the answer is not readable: {error}") from error
-        raise OutcomeUnknown(f"{request}: sent, answered {response.status_code}: {_detail(response)}")
+        raise OutcomeUnknown(f"{request}: sent, answered {response.status_code}: {self._detail(response)}")
 
     def _answer(self, method: str, path: str, response: httpx.Response, reply: type[T]) -> T:
         if response.status_code in (401, 403):
@@ -168,23 +170,36 @@ class Transport:
                 f"{method} {self.base_url}{path}: not the expected reply: {place}: {first['msg']}"
             ) from error
 
-    def _no_answer(
-        self, method: str, path: str, error: httpx.TransportError
-    ) -> ServiceUnreachable | ServiceBusy:
+    def _no_answer(self, method: str, path: str, error: Exception) -> ServiceUnreachable | ServiceBusy:
         where = f"{method} {self.base_url}{path}"
-        if isinstance(error, UNSENT):
+        # httpx-aiohttp says ConnectTimeout for whatever happens to a connection; the cause knows better.
+        if isinstance(error.__cause__, ClientConnectorError) or isinstance(error, httpx.UnsupportedProtocol):
             return ServiceUnreachable(
                 f"{where}: cannot connect ({_reason(error)}); is the service running there?"
             )
         return ServiceBusy(f"{where}: no answer ({_reason(error)})")
 
     def _said(self, method: str, path: str, response: httpx.Response) -> str:
-        return f"{method} {self.base_url}{path}: {response.status_code}: {_detail(response)}"
+        return f"{method} {self.base_url}{path}: {response.status_code}: {self._detail(response)}"
+
+    def _detail(self, response: httpx.Response) -> str:
+        """What the service says, without the key that a careless one repeats."""
+        return _detail(response).replace(self._key, "[key]")
 
 
-def _session(connections: int, trust_env: bool) -> ClientSession:
+def _session(connections: int) -> ClientSession:
+    # trust_env would also look into ~/.netrc, and refuse to send our key where that has another.
     connector = TCPConnector(limit=connections, keepalive_timeout=30)
-    return ClientSession(connector=connector, cookie_jar=DummyCookieJar(), trust_env=trust_env)
+    return ClientSession(connector=connector, cookie_jar=DummyCookieJar())
+
+
+def _proxy(url: str) -> httpx.Proxy | None:
+    """The environment's proxy for *url*, if it has one."""
+    parts = httpx.URL(url)
+    proxy = getproxies().get(parts.scheme) or getproxies().get("all")
+    if proxy is None or _is_loopback(url) or proxy_bypass(parts.host):
+        return None
+    return httpx.Proxy(proxy)
 
 
 def _detail(response: httpx.Response) -> str:

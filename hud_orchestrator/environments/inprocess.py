@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, Awaitable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,7 +33,12 @@ class InProcessEpisode:
 
     async def grade(self, answer: str | None) -> Mapping[str, Any]:
         """The grade frame."""
-        return await _user_code(self._runner.grade(answer))
+        frame = await _user_code(self._runner.grade(answer))
+        try:
+            json.dumps(frame, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise EnvironmentFailed(f"the grade is not JSON: {error}") from error
+        return frame
 
 
 class InProcess:
@@ -53,7 +59,8 @@ class InProcess:
         try:
             yield InProcessEpisode(runner, await _user_code(runner.start(task.id, dict(task.args))))
         finally:
-            with anyio.move_on_after(self._teardown_s, shield=True):
+            # What a template's cleanup raises must not hide what happened before.
+            with anyio.move_on_after(self._teardown_s, shield=True), suppress(Exception):
                 await runner.close()
 
 

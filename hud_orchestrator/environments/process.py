@@ -114,6 +114,12 @@ class ProcessPool:
         return False
 
     async def _start(self) -> WarmProcess:
+        try:
+            return await self._started()
+        except OSError as error:
+            raise EnvironmentFailed(f"an environment process cannot be started: {error.strerror}") from error
+
+    async def _started(self) -> WarmProcess:
         async with self._starting:
             ours, theirs = socket.socketpair()
             with theirs:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import AsyncGenerator
 from typing import Any
 
 from hud_orchestrator.environments.frames import NotAFrame, grade_frame, is_grade, prompt_frame
 from hud_orchestrator.environments.template import Environment
+
+LAST_TURNS = 100
+"""Answers of ``None`` that a template gets before it is taken for one that never grades."""
 
 
 class TaskMistake(Exception):
@@ -71,7 +75,12 @@ class Runner:
             NotAFrame: what it yielded is no grade.
         """
         frame = self._grade or await self.turn(answer)
+        asked = 0
         while "score" not in frame:
+            asked += 1
+            if asked > LAST_TURNS:
+                raise NotAFrame(f"no grade after {LAST_TURNS} answers of None, which ask for it")
+            await asyncio.sleep(0)  # a template that never suspends must not hold the loop
             frame = await self.turn(None)
         await self.close()
         return frame

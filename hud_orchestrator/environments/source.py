@@ -34,7 +34,7 @@ def import_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise SourceMistake(f"{path}: cannot be imported: {type(error).__name__}: {error}") from error
     return module

@@ -31,6 +31,8 @@ def load_taskset(path: Path, *, name: str | None = None) -> tuple[Task, ...]:
         )
     if not tasks:
         raise ConfigError(f"{path}{f':{name}' if name else ''}: has no tasks")
+    for task in tasks:
+        _refuse_what_cannot_travel(path, task)
     _refuse_twins(path, tasks)
     return tasks
 
@@ -82,6 +84,13 @@ def _task(row: Any, place: str) -> Task:
     return Task(
         env=row["env"], id=row["id"], args=dict(args), slug=str(slug), columns=dict(row.get("columns") or {})
     )
+
+
+def _refuse_what_cannot_travel(path: Path, task: Task) -> None:
+    try:
+        json.dumps([task.args, task.columns], allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{path}: task {task.slug!r} has an argument that is not JSON: {error}") from error
 
 
 def _refuse_twins(path: Path, tasks: tuple[Task, ...]) -> None:

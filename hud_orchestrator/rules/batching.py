@@ -76,6 +76,10 @@ class BatchCutter:
         self._begin()
         return batch
 
+    def redo(self) -> None:
+        """Fill the places of the step that was just cut once more: nothing came of it."""
+        self._step -= 1
+
     @property
     def _full(self) -> bool:
         return len(self._kept) + self._wasted >= self._places

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from hud_orchestrator.errors import RunFailed
+from hud_orchestrator.errors import RunFailed, ServiceUnreachable
 from hud_orchestrator.feedback import Permits
 from hud_orchestrator.logs import get_logger
-from hud_orchestrator.records import Batch, Ending, Group, Rollout
+from hud_orchestrator.records import Batch, Ending, Group, Outcome, Rollout
 from hud_orchestrator.rules.batching import BatchCutter
 from hud_orchestrator.rules.grading import GradingRule
 from hud_orchestrator.rules.grouping import GroupTable
 from hud_orchestrator.store.trajectories import Trajectories
 from hud_orchestrator.streams import offer
 
-FRUITLESS_STEPS = 3
-"""Steps in a row in which every single group failed, after which the run gives up."""
+FRUITLESS_TRIES = 3
+"""Times in a row that every single group tried for a step may fail, before the run gives up."""
 
 log = get_logger()
 
@@ -35,7 +35,7 @@ async def collect(
     """Cut batches up to the last step's. Groups in *waiting* were sampled before a restart.
 
     Raises:
-        RunFailed: no group of several steps in a row could be graded.
+        RunFailed, ServiceUnreachable: no group could be graded, several times in a row.
     """
     async with rollouts, batches:
         for group in waiting:
@@ -76,8 +76,10 @@ class Desk:
             self.cutter.keep(verdict)
         await self._sweep()
         batch = self.cutter.cut()
-        if batch is not None:
-            self._give_up_when_fruitless(batch, group)
+        if batch is not None and not batch.groups and set(batch.dropped) == {Ending.FAILED}:
+            self._try_again(batch, group)
+            return None
+        self.fruitless = 0 if batch is not None else self.fruitless
         return batch
 
     def _drop(self, number: int, ending: Ending) -> None:
@@ -96,12 +98,16 @@ class Desk:
             )
             self.permits.give_back(1, reason="dropped")
 
-    def _give_up_when_fruitless(self, batch: Batch, last: Group) -> None:
-        failed = not batch.groups and set(batch.dropped) == {Ending.FAILED}
-        self.fruitless = self.fruitless + 1 if failed else 0
-        if self.fruitless == FRUITLESS_STEPS:
+    def _try_again(self, batch: Batch, last: Group) -> None:
+        """Let an outage cost no step; give up when it lasts."""
+        self.fruitless += 1
+        if self.fruitless == FRUITLESS_TRIES:
             reason = next((rollout.detail for rollout in last.rollouts if rollout.detail), "no detail")
-            raise RunFailed(
-                f"every group of {self.fruitless} steps in a row failed, the last with: {reason}; "
-                "mend the environment or the gateway and run again"
+            text = (
+                f"every group failed in {self.fruitless} tries at step {batch.step}, "
+                f"the last with: {reason}; mend the environment or the gateway and run again"
             )
+            away = all(rollout.outcome is Outcome.GATEWAY_FAILED for rollout in last.rollouts)
+            raise ServiceUnreachable(text) if away else RunFailed(text)
+        self.cutter.redo()
+        self.permits.give_back(batch.permits, reason="dropped")

@@ -52,22 +52,27 @@ async def promote(
 
 
 async def _confirm(catalog: Catalog, model_id: str, step: Step) -> None:
-    """Wait until the tree shows the step's checkpoint as its head.
+    """Wait until the tree shows the step's checkpoint as its head, on top of the head before it.
 
     Raises:
-        HeadMoved: another checkpoint is the head.
+        HeadMoved: it is not there, not the head, or made on top of something else.
     """
     expected = step.policy.checkpoint
     until = anyio.current_time() + LAG_S
     while True:
-        tree = await catalog.checkpoints(model_id)
-        active = head(tree)
+        active = head(await catalog.checkpoints(model_id))
         if active is not None and active.id == expected:
-            return
-        if any(node.id == expected for node in tree) or anyio.current_time() >= until:
+            break
+        if anyio.current_time() >= until:
             raise HeadMoved(
                 f"step {step.number} made checkpoint {expected}, and the head is "
                 f"{active.id if active else 'unset'}: somebody else moves this model's head; "
                 "give each run a slug of its own"
             )
         await anyio.sleep(LAG_WAIT_S)
+    if step.parent is not None and active.prev_model_checkpoint_id != step.parent:
+        raise HeadMoved(
+            f"step {step.number} was sampled from checkpoint {step.parent} and applied to "
+            f"{active.prev_model_checkpoint_id}: somebody else trains this model; "
+            "give each run a slug of its own"
+        )

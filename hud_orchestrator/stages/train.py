@@ -58,6 +58,8 @@ async def train(
     """Take one step per batch, until the budget is used up or the run drains."""
     async with batches, steps:
         async for batch in batches:
+            # The tree's head must be the one that the plan names, so the step before has to be over.
+            await trainer.policy.settled(batch.step - 1)
             if drain.requested:
                 return
             step = await _take(trainer, batch)
@@ -67,19 +69,18 @@ async def train(
 
 async def _take(trainer: Trainer, batch: Batch) -> Step:
     began = anyio.current_time()
-    # The tree's head must be the one that the plan names, so the step before has to be over.
-    await trainer.policy.settled(batch.step - 1)
     before = trainer.policy.current
     learning_rate = trainer.schedule.learning_rate(batch.step)
     numbers = [group.number for group in batch.groups]
+    metrics = _batch_metrics(batch)
     plan = await trainer.ledger.plan(
         batch.step,
         groups=numbers,
         digest=_digest(batch),
         head_before=before.checkpoint,
         learning_rate=learning_rate,
+        metrics=metrics,
     )
-    metrics = _batch_metrics(batch)
     useful = trainer.recipe.loss == "cross_entropy" or any(spread(group) for group in batch.groups)
     if not batch.groups or not useful:
         await trainer.ledger.skipped(plan, metrics=metrics, flat=numbers)
@@ -89,6 +90,7 @@ async def _take(trainer: Trainer, batch: Batch) -> Step:
             number=batch.step,
             batch=batch,
             policy=policy,
+            parent=before.checkpoint,
             learning_rate=0.0,
             skipped=True,
             metrics=metrics,
@@ -103,6 +105,7 @@ async def _take(trainer: Trainer, batch: Batch) -> Step:
         number=batch.step,
         batch=batch,
         policy=Policy(version=batch.step, checkpoint=result.checkpoint_id),
+        parent=before.checkpoint,
         learning_rate=learning_rate,
         skipped=False,
         metrics=metrics,

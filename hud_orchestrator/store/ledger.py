@@ -35,8 +35,14 @@ class PlannedStep:
     number: int
     head_before: str | None
     learning_rate: float
+    groups: tuple[int, ...]
+    """Numbers of the groups that it trains on."""
+    metrics: Mapping[str, float]
+    """The batch's own figures."""
     called: frozenset[str]
     """Kinds of calls that may have reached the service."""
+    confirmed: frozenset[str]
+    """Kinds of calls that the service has confirmed."""
 
 
 class Ledger:
@@ -53,14 +59,23 @@ class Ledger:
         digest: str,
         head_before: str | None,
         learning_rate: float,
+        metrics: Mapping[str, float],
     ) -> int:
-        """Write down what a step will train on, and return the row's id."""
+        """Write down what a step will train on and how that was rewarded; returns the row's id."""
 
         def insert(connection: sqlite3.Connection) -> int:
             cursor = connection.execute(
-                "INSERT INTO steps (number, groups, digest, head_before, learning_rate, planned_at)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                (number, json.dumps(list(groups)), digest, head_before, learning_rate, now()),
+                "INSERT INTO steps (number, groups, digest, head_before, learning_rate, metrics, planned_at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    number,
+                    json.dumps(list(groups)),
+                    digest,
+                    head_before,
+                    learning_rate,
+                    json.dumps(dict(metrics)),
+                    now(),
+                ),
             )
             assert cursor.lastrowid is not None
             return cursor.lastrowid
@@ -133,7 +148,7 @@ class Ledger:
             return None
         (row,) = found
         calls = await self._database.read(
-            "SELECT DISTINCT kind FROM calls WHERE step = ? AND (ending IS NULL OR ending = 'confirmed')",
+            "SELECT kind, ending FROM calls WHERE step = ? AND (ending IS NULL OR ending = 'confirmed')",
             row["id"],
         )
         return PlannedStep(
@@ -141,13 +156,11 @@ class Ledger:
             number=row["number"],
             head_before=row["head_before"],
             learning_rate=row["learning_rate"],
+            groups=tuple(json.loads(row["groups"])),
+            metrics=json.loads(row["metrics"]),
             called=frozenset(call["kind"] for call in calls),
+            confirmed=frozenset(call["kind"] for call in calls if call["ending"] == "confirmed"),
         )
-
-    async def groups_of(self, plan: int) -> list[int]:
-        """Numbers of the groups that a planned step trains on."""
-        (row,) = await self._database.read("SELECT groups FROM steps WHERE id = ?", plan)
-        return [int(number) for number in json.loads(row["groups"])]
 
     async def _consume(
         self,

@@ -66,6 +66,11 @@ class Trajectories:
         return Counter({row["outcome"]: row["n"] for row in found})
 
 
+def _text(text: str | None) -> str | None:
+    """*text* as SQLite can keep it: a model's or an environment's words may not be whole characters."""
+    return None if text is None else text.encode("utf-8", "replace").decode()
+
+
 def _rollout_row(rollout: Rollout) -> tuple[object, ...]:
     versions = [sample.version for sample in rollout.samples]
     return (
@@ -75,14 +80,14 @@ def _rollout_row(rollout: Rollout) -> tuple[object, ...]:
         rollout.outcome,
         rollout.reward,
         None if rollout.grade is None else json.dumps(dict(rollout.grade)),
-        rollout.answer,
+        _text(rollout.answer),
         json.dumps([asdict(sample) for sample in rollout.samples], separators=(",", ":")),
         rollout.num_tokens,
         min(versions, default=None),
         max(versions, default=None),
         rollout.attempts,
         rollout.seconds,
-        rollout.detail,
+        _text(rollout.detail),
     )
 
 

@@ -49,9 +49,42 @@ def test_a_lost_training_call_is_settled_and_never_repeated(
 
     assert settled.returncode == 0, settled.stderr
     adopted = suffix == "/optim-step" and loss == "answer"
+    assert len({line["checkpoint"] for line in remote_run.metrics()}) == len(remote_run.metrics())
     assert len(remote_run.events("step.adopted")) == adopted
     assert len(remote_run.events("step.abandoned")) == (not adopted)
     assert_every_step_is_one_checkpoint(remote_run, checkpoints(remote_run.config["model"]["slug"]), steps=3)
+
+
+def test_gradients_left_on_a_fresh_fork_never_reach_a_step(remote_run: Runner, checkpoints: Tree) -> None:
+    with lossy(remote_run.environ["HUD_RL_URL"], suffix="/forward-backward", nth=1, loss="answer") as proxy:
+        assert remote_run.run(HUD_RL_URL=proxy.url).returncode == 3
+
+    done = remote_run.run()
+
+    assert done.returncode == 0, done.stderr
+    slug = remote_run.summary()["model"]
+    assert slug.startswith(f"{remote_run.config['model']['slug']}-")
+    assert checkpoints(remote_run.config["model"]["slug"]) == []
+    tree = checkpoints(slug)
+    assert_every_step_is_one_checkpoint(remote_run, tree, steps=3)
+    trained = remote_run.query(
+        "SELECT count(*) FROM rollouts JOIN groups ON number = group_number"
+        " WHERE ending = 'trained' AND step = 1"
+    )
+    assert tree[0]["num_traces"] == trained[0][0]
+
+
+def test_a_run_file_that_asks_for_less_at_once_continues_too(remote_run: Runner) -> None:
+    remote_run.write(run={"steps": 4}, rollout={"groups_per_step": 8}, taskset={"heldout": None})
+    with remote_run.started() as process:
+        until_line(process, "step.taken")
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+    done = remote_run.run("--set", "rollout.groups_per_step=1")
+
+    assert done.returncode == 0, done.stderr
+    assert remote_run.summary()["steps"] == 4
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])

@@ -16,7 +16,7 @@ from hud_orchestrator.rules.batching import BatchCutter
 from hud_orchestrator.rules.grading import GradingRule
 from hud_orchestrator.rules.grouping import GroupTable
 from hud_orchestrator.rules.order import TaskOrder
-from hud_orchestrator.stages.collect import FRUITLESS_STEPS, Desk, collect
+from hud_orchestrator.stages.collect import FRUITLESS_TRIES, Desk, collect
 from hud_orchestrator.stages.source import source
 from hud_orchestrator.store.database import Database
 from hud_orchestrator.store.trajectories import Trajectories
@@ -132,12 +132,15 @@ async def test_a_run_in_which_everything_fails_gives_up_and_says_why(trajectorie
             ticket=Ticket(group=number, member=member, task=TASK), trace_id="t",
             outcome=Outcome.ENVIRONMENT_FAILED, detail="the disk of the environment is gone",
         )
-        for number in range(FRUITLESS_STEPS)
+        for number in range(FRUITLESS_TRIES)
         for member in range(2)
     ]  # fmt: skip
 
+    permits = Permits(staleness=0, groups_per_step=FRUITLESS_TRIES)
+    for _ in range(FRUITLESS_TRIES):
+        await permits.take()
     with pytest.raises(RunFailed, match="the disk of the environment is gone"):
-        await collected(broken, desk(trajectories, Permits(staleness=0, groups_per_step=1)))
+        await collected(broken, desk(trajectories, permits))
 
 
 async def test_the_source_begins_only_what_it_has_permits_for_and_skips_what_is_over() -> None:
@@ -164,6 +167,31 @@ async def test_the_source_ends_when_nobody_listens() -> None:
             ended=(),
             waiting=(),
         )
+
+
+async def test_permits_that_a_smaller_run_file_has_no_room_for_are_not_handed_out_again() -> None:
+    permits = Permits(staleness=0, groups_per_step=2, taken=5)
+    permits.give_back(3, reason="dropped")
+    assert permits.free == 0
+    permits.give_back(2, reason="trained")
+    assert permits.free == 2
+
+
+async def test_an_outage_costs_no_step(trajectories: Trajectories) -> None:
+    permits = Permits(staleness=0, groups_per_step=1)
+    await permits.take()
+    failed = [
+        Rollout(
+            ticket=Ticket(group=0, member=member, task=TASK), trace_id="t",
+            outcome=Outcome.GATEWAY_FAILED, detail="away",
+        )
+        for member in range(2)
+    ]  # fmt: skip
+
+    (batch,) = await collected([*failed, *members(1, 0.0, 1.0)], desk(trajectories, permits))
+
+    assert (batch.step, [g.number for g in batch.groups]) == (1, [1])
+    assert permits.returned["dropped"] == 1
 
 
 def test_a_policy_never_goes_back() -> None:

@@ -34,7 +34,9 @@ def ledger(database: Database) -> Ledger:
 
 
 async def plan(ledger: Ledger, number: int = 1, *, groups: tuple[int, ...] = ()) -> int:
-    return await ledger.plan(number, groups=groups, digest="d", head_before=None, learning_rate=1e-3)
+    return await ledger.plan(
+        number, groups=groups, digest="d", head_before=None, learning_rate=1e-3, metrics={"reward_mean": 0.5}
+    )
 
 
 def seen_from_outside(path: Path, sql: str) -> list[tuple[object, ...]]:
@@ -140,7 +142,8 @@ async def test_a_killed_daemon_leaves_an_open_step_that_says_what_was_called(tmp
     found = await Ledger(reopened).open_step()
     assert found is not None
     assert (found.number, found.called) == (4, frozenset({"forward_backward"}))
-    assert await Ledger(reopened).groups_of(found.id) == [7]
+    assert (found.groups, found.confirmed) == ((7,), frozenset())
+    assert found.metrics == {"reward_mean": 0.5}
     reopened.close()
 
 
