@@ -141,18 +141,7 @@ async def _pipeline(
         rl, api, gateway = await _transports(stack, addresses, sampling=run.rollout.concurrency)
         board.phase = "preparing the model"
         catalog = Catalog(api)
-        slug = await store.history.get("slug") or run.model.slug
-        model = await find_or_fork(catalog, slug=slug, base=base_model(loaded))
-        await store.history.set("slug", model.model_name)
-        stand = await standing(
-            catalog=catalog,
-            model=model,
-            base=base_model(loaded),
-            keeps_gradients=run.service == "hud",
-            history=store.history,
-            ledger=store.ledger,
-            trajectories=store.trajectories,
-        )
+        stand = await _stand(loaded, catalog, store)
         model = stand.model
         training = Training(rl, model_id=model.id, timeout_s=run.trainer.call_timeout_s)
         await _known_loss(training, run)
@@ -186,6 +175,24 @@ async def _pipeline(
         board.phase = "training"
         board.training_since = time.monotonic()
         yield pipeline if stand.policy.version < run.run.steps else None
+
+
+async def _stand(loaded: LoadedRun, catalog: Catalog, store: Store) -> Standing:
+    """Find or fork the model, and settle what an earlier end left open."""
+    base = base_model(loaded)
+    slug = await store.history.get("slug") or loaded.run.model.slug
+    model = await find_or_fork(catalog, slug=slug, base=base)
+    await store.history.set("slug", model.model_name)
+    return await standing(
+        catalog=catalog,
+        model=model,
+        base=base,
+        # The embedded service ended with the daemon, and its unapplied gradients with it.
+        keeps_gradients=loaded.run.service == "hud",
+        history=store.history,
+        ledger=store.ledger,
+        trajectories=store.trajectories,
+    )
 
 
 async def _complete(run: RunFile, store: Store) -> bool:
