@@ -23,11 +23,11 @@ async def add(a: int, b: int) -> AsyncGenerator[str | float, str | None]:
 
 
 def _is_heldout(a: int, b: int) -> bool:
-    """Keep one problem in sixteen out of training, always the same ones."""
-    return zlib.crc32(f"{a}+{b}=".encode()) % 16 == 0
+    """Keep one problem in ten out of training, always the same ones."""
+    return zlib.crc32(f"{a}+{b}=".encode()) % 10 == 0
 
 
-_problems = [(a, b) for a in range(50) for b in range(50)]
+_problems = [(a, b) for a in range(10, 100) for b in range(10)]
 
 # The run file names these two lists: tasks.py:train and tasks.py:heldout.
 train = [add(a=a, b=b) for a, b in _problems if not _is_heldout(a, b)]

@@ -24,21 +24,21 @@ editor, write the file that the next line names: `hud-orchestrate schema > run.s
 _MODELINE = "# yaml-language-server: $schema=run.schema.json"
 
 EXAMPLE: Mapping[str, Any] = {
-    "run.name": "quickstart",
-    "run.steps": 40,
+    "run.name": "first",
+    "run.steps": 60,
     "model.slug": "arithmetic",
     "model.base": "tiny",
     "service": "local",
     "taskset.train": "tasks.py:train",
     "taskset.heldout": "tasks.py:heldout",
-    "agent.max_tokens": 8,
-    "rollout.group_size": 8,
+    "agent.max_tokens": 6,
+    "rollout.group_size": 16,
     "rollout.groups_per_step": 16,
-    "rollout.concurrency": 16,
+    "rollout.concurrency": 64,
     "rollout.deadline_s": 60,
     "rollout.grading_reserve_s": 10,
     "trainer.learning_rate.peak": 3e-4,
-    "trainer.learning_rate.warmup_steps": 10,
+    "trainer.learning_rate.warmup_steps": 5,
 }
 """Values for a first run: the tiny model, on a machine without a GPU."""
 

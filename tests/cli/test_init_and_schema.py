@@ -34,7 +34,7 @@ def test_init_writes_tasks_that_can_be_loaded(hud_orchestrate: Shell, work: Path
     hud_orchestrate("init", "deep/er/my.yaml")
     train, heldout = (load_taskset(work / "deep/er/tasks.py", name=name) for name in ("train", "heldout"))
 
-    assert len(train) + len(heldout) == 2500
+    assert len(train) + len(heldout) == 900
     assert not {task.slug for task in train} & {task.slug for task in heldout}
     assert hud_orchestrate("validate", "deep/er/my.yaml").returncode == 0
 
