@@ -72,8 +72,12 @@ async def test_tiny_begins_where_there_is_something_to_learn(tiny: Path, example
     assert 0.2 <= await reward(tiny, example, sample=sample) <= 0.5
 
 
-def test_tiny_is_the_same_to_the_bit_for_a_seed(tiny: Path, tmp_path: Path) -> None:
+def test_tiny_is_the_same_to_the_bit_for_a_seed_and_touches_nobody_elses(tiny: Path, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    before = torch.get_rng_state(), torch.get_num_threads()
     again = prepare("tiny", cache_dir=tmp_path, seed=0)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert torch.get_num_threads() == before[1]
     digests = [
         {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in directory.iterdir()}
         for directory in (tiny, again)

@@ -15,7 +15,6 @@ from hud_orchestrator.environments.tasksets import load_taskset
 from hud_orchestrator.local.bases.bytes_tokenizer import bytes_tokenizer
 from hud_orchestrator.local.bases.exercises import Subject, draw, is_reserved
 from hud_orchestrator.local.bases.lessons import lesson, measure
-from hud_orchestrator.local.bases.tiny import build_tiny
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SUBJECTS: tuple[Subject, ...] = ("arithmetic", "sorting")
@@ -81,29 +80,6 @@ def test_drawn_problems_are_reserved_or_not_as_asked_for(subject: Subject, reser
     drawn = draw(subject, 20, reserved=reserved, random_=random.Random(0))
 
     assert [is_reserved(exercise.prompt) for exercise in drawn] == [reserved] * 20
-
-
-def test_making_it_leaves_random_state_and_threads_of_its_caller_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("hud_orchestrator.local.bases.warm_start.MOST_LOOKS", 1)
-    before = torch.get_rng_state(), torch.get_num_threads()
-    build_tiny(tmp_path, seed=3)
-
-    assert torch.equal(torch.get_rng_state(), before[0])
-    assert torch.get_num_threads() == before[1]
-
-
-def test_another_seed_gives_other_weights(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("hud_orchestrator.local.bases.warm_start.MOST_LOOKS", 1)
-    for seed in (1, 2):
-        (tmp_path / str(seed)).mkdir()
-        build_tiny(tmp_path / str(seed), seed=seed)
-    one, two = ((tmp_path / str(seed) / "model.safetensors").read_bytes() for seed in (1, 2))
-
-    assert one != two
 
 
 def test_it_is_small_and_its_context_is_the_documented_one(loaded: tuple[Any, Any]) -> None:
