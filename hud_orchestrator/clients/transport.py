@@ -59,9 +59,9 @@ class Transport:
         headers = {"Authorization": f"Bearer {self._key}"}
         # A proxy from the environment is for the outside; it must not see loopback.
         trust_env = not _is_loopback(self.base_url)
-        # httpx's own pool looks at every connection for every request: with 64 in flight that costs
-        # 27 times the processor time of aiohttp's. aiohttp's errors do not tell an unsent request from
-        # an unanswered one, though, so it serves reads alone.
+        # httpx's own pool looks at every connection for every request; benchmarks/http_clients.py has
+        # what that costs. aiohttp's errors do not tell an unsent request from an unanswered one, though,
+        # so its pool serves reads alone.
         self._reading = httpx.AsyncClient(
             base_url=self.base_url,
             headers=headers,
