@@ -14,7 +14,6 @@ OrchestratorError              one line for a person; ``exit_code`` for the shel
 |   +-- HeadMoved              somebody else trains this slug: stop
 +-- EnvironmentFailed          an environment broke its promise: an outcome, not a reward
 +-- RunFailed                  training cannot go on: read the message
-+-- Interrupted                a person or a manager asked for the end
 """
 
 from __future__ import annotations
@@ -115,12 +114,6 @@ class EnvironmentFailed(OrchestratorError):
 
 class RunFailed(OrchestratorError):
     """Training cannot go on."""
-
-
-class Interrupted(OrchestratorError):
-    """A signal ended the run."""
-
-    exit_code = ExitCode.INTERRUPTED
 
 
 GRAVEST_FIRST = (

@@ -42,7 +42,6 @@ EVENTS = frozenset(
         "environment.started",
         "environment.killed",
         # the embedded service
-        "base.prepared",
         "engine.loaded",
         "batch.trained",
         "checkpoint.written",

@@ -102,11 +102,15 @@ async def standing(
         await history.set("first_head", active.id if active else "")
     step = await ledger.open_step()
     if step is not None:
-        await _settle(catalog, model, step, ledger=ledger, history=history)
+        verdict = await _settle(catalog, model, step, ledger=ledger, history=history)
         active = head(await catalog.checkpoints(model.id))
-        if active is None and step.called and keeps_gradients:
-            model = await _fork_anew(catalog, model, base)
-            await history.set("slug", model.model_name)
+        if isinstance(verdict, NotApplied):
+            if active is None and step.called and keeps_gradients:
+                # Before the step is abandoned: a kill in between must not come back to the old fork.
+                model = await _fork_anew(catalog, model, base)
+                await history.set("slug", model.model_name)
+            await ledger.abandoned(step.id, detail=verdict.evidence)
+            log.info("step.abandoned", step=step.number, evidence=verdict.evidence)
     steps = await history.steps()
     made = [s.checkpoint for s in steps if s.checkpoint is not None]
     checkpoint = made[-1] if made else await history.get("first_head") or None
@@ -132,8 +136,8 @@ def _check_head(model: Model, active: Checkpoint | None, *, expected: str | None
 
 async def _settle(
     catalog: Catalog, model: Model, step: PlannedStep, *, ledger: Ledger, history: History
-) -> None:
-    """Adopt the step or abandon it, by what the tree shows."""
+) -> Applied | NotApplied:
+    """Adopt the step if the tree shows it; otherwise clear what it left, for the caller to abandon it."""
     made = {s.checkpoint for s in await history.steps() if s.checkpoint is not None}
     verdict = await _verdict(catalog, model, step, made=made)
     if isinstance(verdict, NotApplied) and step.called and step.head_before is not None:
@@ -142,9 +146,7 @@ async def _settle(
         await catalog.set_head(model.id, step.head_before)
         verdict = await _verdict(catalog, model, step, made=made)
     if isinstance(verdict, NotApplied):
-        await ledger.abandoned(step.id, detail=verdict.evidence)
-        log.info("step.abandoned", step=step.number, evidence=verdict.evidence)
-        return
+        return verdict
     node = verdict.checkpoint
     if not node.is_active:
         await catalog.set_head(model.id, node.id)
@@ -153,6 +155,7 @@ async def _settle(
         step.id, checkpoint=node.id, metrics=step.metrics, trained=step.groups, detail=detail
     )
     log.info("step.adopted", step=step.number, checkpoint=node.id)
+    return verdict
 
 
 async def _verdict(

@@ -38,7 +38,6 @@ def test_a_call_that_returns_exits_0(capsys: Captured) -> None:
         (errors.StateUnwritable("x"), 74),
         (errors.StateInUse("x"), 75),
         (errors.KeyRefused("x"), 77),
-        (errors.Interrupted("x"), 130),
     ],
 )
 def test_an_error_is_one_line_on_stderr_and_its_own_code(
