@@ -9,11 +9,12 @@ from contextlib import contextmanager, suppress
 from typing import Literal
 from urllib.parse import urlsplit
 
-Loss = Literal["request", "answer"]
+Loss = Literal["request", "answer", "time"]
+"""What a request costs: it never arrives, its answer never arrives, or both wait until the proxy closes."""
 
 
 class LossyProxy:
-    """Forwards connections; the n-th request whose path ends in *suffix* is lost, or its answer is."""
+    """Forwards connections; the n-th request whose path ends in *suffix* meets with *loss*."""
 
     def __init__(self, upstream: str, *, suffix: str, nth: int, loss: Loss) -> None:
         parts = urlsplit(upstream)
@@ -23,6 +24,9 @@ class LossyProxy:
         self._loss = loss
         self.seen = 0
         """Requests for that path, the lost one included."""
+        self.holding = threading.Event()
+        """Set once a request is held."""
+        self._closing = threading.Event()
         self._server = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}"
 
@@ -33,6 +37,7 @@ class LossyProxy:
                 threading.Thread(target=self._handle, args=(client,), daemon=True).start()
 
     def close(self) -> None:
+        self._closing.set()
         # shutdown() wakes the accepting thread; close() alone would not.
         with suppress(OSError):
             self._server.shutdown(socket.SHUT_RDWR)
@@ -44,6 +49,10 @@ class LossyProxy:
             # A request line ends before the headers; training calls come on connections of their own.
             lost = self._suffix in request.split(b"\r\n", 1)[0] and self._is_the_one()
             if lost and self._loss == "request":
+                return
+            if lost and self._loss == "time":
+                self.holding.set()
+                self._closing.wait()
                 return
             upstream.sendall(request)
             back = threading.Thread(target=_pump, args=(upstream, client, lost), daemon=True)

@@ -113,13 +113,15 @@ def test_a_signal_drains_and_the_next_run_continues(
 
 
 def test_a_second_signal_aborts_with_a_code_of_its_own(remote_run: Runner) -> None:
-    remote_run.write(run={"steps": 500, "drain_s": 600})
-    with remote_run.started() as process:
-        until_line(process, "step.taken")
-        process.send_signal(signal.SIGSTOP)  # so that both signals wait for it together
+    remote_run.write(run={"drain_s": 600})
+    with (
+        lossy(remote_run.environ["HUD_RL_URL"], suffix="/optim-step", nth=2, loss="time") as proxy,
+        remote_run.started(HUD_RL_URL=proxy.url) as process,
+    ):
+        assert proxy.holding.wait(60)
         process.send_signal(signal.SIGTERM)
+        until_line(process, "run.draining")  # for the held step
         process.send_signal(signal.SIGINT)
-        process.send_signal(signal.SIGCONT)
         code = process.wait(30)
 
     assert code == 131
