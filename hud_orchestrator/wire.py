@@ -75,6 +75,55 @@ class ForwardBackwardResult(Reply):
         return {key: v for key, v in given.items() if not isinstance(v, float) or math.isfinite(v)}
 
 
+class ForwardRequest(Request):
+    """Compute the current policy's log-probabilities of a batch, for a loss on the client's side."""
+
+    inputs: list[TrajectoryPayload | str] = Field(min_length=1)
+    group_size: int | None = Field(default=None, ge=1)
+    """Members per group; ``None``: the tensors carry no group."""
+    reward_scale: float = 1.0
+    """Every returned reward has been multiplied by this."""
+
+
+class DatumTensors(Reply):
+    """One turn, token by token: what a client-side loss is computed from.
+
+    ``logprobs``, ``sampling_logprobs`` and ``mask`` have one common length T, prompt + output - 1:
+    position t is about the token at t + 1.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    reward: float
+    traj_idx: int
+    """Position in ``inputs`` of the trajectory that the turn belongs to."""
+    group_idx: int | None = None
+    """Its group; ``None`` when the request had no ``group_size``."""
+    logprobs: list[float]
+    """Under the current policy, in nats. Shape [T]."""
+    sampling_logprobs: list[float]
+    """Under the policy that sampled it, in nats; 0 where the mask is 0. Shape [T]."""
+    mask: list[float]
+    """1 on tokens that the policy chose, 0 elsewhere. Shape [T]."""
+
+
+class ForwardResult(Reply):
+    """The tensors, and the id that one ``backward`` may use."""
+
+    forward_id: str
+    data: list[DatumTensors]
+
+
+class BackwardRequest(Request):
+    """Accumulate the gradient of ``-sum(weights * logprobs)`` over a forward's tensors."""
+
+    forward_id: str
+    weights: list[list[float]]
+    """``-dC/dlogprobs`` of the client's loss C. One list per datum, each of shape [T]."""
+    metrics: dict[str, float] = Field(default_factory=dict)
+    """Figures of the client's loss; the reply repeats them."""
+
+
 class OptimStepRequest(Request):
     """One AdamW step on what has accumulated; the new weights become the head."""
 
@@ -135,6 +184,9 @@ class ForkRequest(Request):
 
     source_model_id: str
     name: str
+    checkpoint_id: str | None = None
+    """Begin at this checkpoint of the source instead of its head. Only the embedded service knows
+    this key; left out when ``None``, because the managed service refuses keys it does not know."""
 
 
 class Checkpoint(Reply):

@@ -58,7 +58,7 @@ class Catalog:
         if origin is None:
             known = ", ".join(sorted(model.model_name for model in await self.models()))
             raise ConfigError(f"model.base: the catalog has no model {source!r}; it has {known or 'none'}")
-        body = ForkRequest(source_model_id=origin.id, name=name).model_dump()
+        body = ForkRequest(source_model_id=origin.id, name=name).model_dump(exclude_none=True)
         return await self._transport.read("POST", "/v2/models/fork", reply=Model, retry=READ, body=body)
 
     async def checkpoints(self, model_id: str) -> list[Checkpoint]:
