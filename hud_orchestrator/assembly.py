@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 from hud_orchestrator.attempt import Attempter, Limits, Sampling
+from hud_orchestrator.client_loss import Differentiate, differentiator
 from hud_orchestrator.clients.gateway import Gateway
+from hud_orchestrator.config.losses import CLIENT, client_loss, is_group_relative
 from hud_orchestrator.config.run import RunFile
 from hud_orchestrator.environments.protocol import Placement
+from hud_orchestrator.errors import ConfigError
 from hud_orchestrator.evaluation import Evaluator
 from hud_orchestrator.feedback import PolicyCell
 from hud_orchestrator.metrics import Scoreboard
@@ -70,12 +76,40 @@ def schedule(run: RunFile) -> Schedule:
     )
 
 
+def needs_spread(run: RunFile) -> bool:
+    """Whether groups with equal rewards are of no use; for a loss of your own, the run file says so."""
+    loss = run.trainer.loss
+    own = ":" in loss and not loss.startswith(CLIENT)
+    if own and not run.pipeline.drop_no_spread:
+        return False
+    return is_group_relative(loss, run.trainer.loss_config)
+
+
+def make_differentiate(run: RunFile, directory: Path) -> Differentiate | None:
+    """The loss that the daemon computes itself, ``None`` when the service does.
+
+    Raises:
+        ConfigError: it cannot be loaded.
+    """
+    name = client_loss(run.trainer.loss)
+    if name is None:
+        return None
+    # A module beside the run file is found, after everything that is installed.
+    if str(directory) not in sys.path:
+        sys.path.append(str(directory))
+    try:
+        return differentiator(name, run.trainer.loss_config)
+    except ConfigError as error:
+        raise ConfigError(f"trainer.loss: {error}") from error
+
+
 def recipe(run: RunFile) -> Recipe:
     """The numbers of the training calls."""
     trainer = run.trainer
     return Recipe(
         loss=trainer.loss,
         loss_config=trainer.loss_config,
+        needs_spread=needs_spread(run),
         reward_scale=trainer.reward_scale,
         substeps=trainer.substeps,
         max_grad_norm=trainer.max_grad_norm,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import anyio
 
 from hud_orchestrator import logs
-from hud_orchestrator.assembly import make_attempter, make_evaluator, recipe, schedule
+from hud_orchestrator.assembly import make_attempter, make_differentiate, make_evaluator, recipe, schedule
 from hud_orchestrator.clients.catalog import Catalog
 from hud_orchestrator.clients.gateway import Gateway
 from hud_orchestrator.clients.training import Training
@@ -135,6 +135,7 @@ async def _pipeline(
         board.step = run.run.steps
         yield None
         return
+    differentiate = make_differentiate(run, loaded.path.parent)
     async with AsyncExitStack() as stack:
         board.phase = "starting the service"
         addresses = await stack.enter_async_context(service(loaded, directory))
@@ -144,7 +145,8 @@ async def _pipeline(
         stand = await _stand(loaded, catalog, store)
         model = stand.model
         training = Training(rl, model_id=model.id, timeout_s=run.trainer.call_timeout_s)
-        await _known_loss(training, run)
+        if differentiate is None:
+            await _known_loss(training, run)
         await _restore(store.history, stand, board)
         policy = PolicyCell(stand.policy, history=stand.versions)
         place = await stack.enter_async_context(placement(loaded, directory))
@@ -160,6 +162,7 @@ async def _pipeline(
                 policy=policy,
                 schedule=schedule(run),
                 recipe=recipe(run),
+                differentiate=differentiate,
             ),
             catalog=catalog,
             model_id=model.id,

@@ -2,6 +2,7 @@
 
 OrchestratorError              one line for a person; ``exit_code`` for the shell
 +-- ConfigError                the run file or command line is wrong: mend it
+|   +-- NotFound               no model or checkpoint of that name: the nearest ones are in the message
 +-- StateError                 the run directory cannot be used
 |   +-- StateInUse             another run holds it: wait, or choose another
 |   +-- StateUnwritable        disk full, or no permission: mend it
@@ -50,6 +51,10 @@ class ConfigError(OrchestratorError):
     exit_code = ExitCode.USAGE
 
 
+class NotFound(ConfigError):
+    """The catalog has no model or checkpoint of the name that was given."""
+
+
 class StateError(OrchestratorError):
     """The run directory cannot be used."""
 
@@ -71,6 +76,12 @@ class ServiceError(OrchestratorError):
 
     exit_code = ExitCode.UNREACHABLE
 
+    def __init__(self, message: str, **facts: object) -> None:
+        super().__init__(message)
+        self.facts = facts
+        """About a training call: ``url``, ``call`` (its id), ``bytes`` of the body, and ``status`` if
+        there was an answer."""
+
 
 class ServiceUnreachable(ServiceError):
     """No connection was made, so provably nothing was sent."""
@@ -87,8 +98,8 @@ class RequestRejected(ServiceError):
 
     exit_code = ExitCode.RUN_FAILED
 
-    def __init__(self, message: str, *, status: int) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, status: int, **facts: object) -> None:
+        super().__init__(message, status=status, **facts)
         self.status = status
 
 

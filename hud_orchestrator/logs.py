@@ -21,6 +21,7 @@ EVENTS = frozenset(
         "run.draining",
         "run.aborting",
         "run.ended",
+        "store.migrated",
         # the service
         "service.started",
         "service.stopped",
@@ -37,6 +38,7 @@ EVENTS = frozenset(
         "step.adopted",
         "step.abandoned",
         "call.repeated",
+        "batch.without_spread",
         "evaluation.finished",
         # environments
         "environment.started",
@@ -46,6 +48,7 @@ EVENTS = frozenset(
         "batch.trained",
         "checkpoint.written",
         "checkpoint.discarded",
+        "checkpoint.pruned",
         "head.set",
         "request.failed",
     }

@@ -52,6 +52,8 @@ class Ending(StrEnum):
     """A step took its gradient."""
     NO_SPREAD = "no_spread"
     """Every member had the same reward: no gradient."""
+    NO_GRADIENT = "no_gradient"
+    """The loss gave every token of the step a gradient of zero."""
     FAILED = "failed"
     """A member has no grade."""
     PARTIAL = "partial"

@@ -105,7 +105,7 @@ async def standing(
         verdict = await _settle(catalog, model, step, ledger=ledger, history=history)
         active = head(await catalog.checkpoints(model.id))
         if isinstance(verdict, NotApplied):
-            if active is None and step.called and keeps_gradients:
+            if active is None and step.may_have_accumulated and keeps_gradients:
                 # Before the step is abandoned: a kill in between must not come back to the old fork.
                 model = await _fork_anew(catalog, model, base)
                 await history.set("slug", model.model_name)
@@ -140,7 +140,7 @@ async def _settle(
     """Adopt the step if the tree shows it; otherwise clear what it left, for the caller to abandon it."""
     made = {s.checkpoint for s in await history.steps() if s.checkpoint is not None}
     verdict = await _verdict(catalog, model, step, made=made)
-    if isinstance(verdict, NotApplied) and step.called and step.head_before is not None:
+    if isinstance(verdict, NotApplied) and step.may_have_accumulated and step.head_before is not None:
         # Gradients of its forward_backward may have accumulated; setting the head drops them. It also
         # waits for a call that the service was still busy with, so what it left is looked for again.
         await catalog.set_head(model.id, step.head_before)

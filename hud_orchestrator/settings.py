@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, SecretStr, ValidationError
@@ -86,16 +86,16 @@ class Settings(BaseSettings):
         return (init_settings, env_settings, *(source for _, source in _files(settings_cls)))
 
     @classmethod
-    def load(cls) -> Self:
-        """Read the settings.
+    def load(cls, **given: Any) -> Self:
+        """Read the settings; what is *given*, by field name, comes before every other place.
 
         Raises:
             ConfigError: a value is wrong, or a file cannot be read; a line for each.
         """
         try:
-            return cls()
+            return cls(**given)
         except ValidationError as error:
-            origins, lines = setting_origins(), []
+            origins, lines = setting_origins() | {variable(name): "argument" for name in given}, []
             for detail in error.errors(include_url=False, include_input=False):
                 name = variable(str(detail["loc"][0]))
                 lines.append(f"{name} ({origins[name]}): {detail['msg'].removeprefix('Value error, ')}")

@@ -28,6 +28,7 @@ from functools import partial
 import anyio
 from anyio import create_memory_object_stream, create_task_group
 
+from hud_orchestrator.assembly import needs_spread
 from hud_orchestrator.attempt import Attempter
 from hud_orchestrator.clients.catalog import Catalog
 from hud_orchestrator.config.run import RunFile
@@ -130,8 +131,8 @@ def grading_rule(run: RunFile) -> GradingRule:
     return GradingRule(
         partial=run.rollout.partial.policy,
         factor=run.rollout.partial.factor,
-        # Imitation needs no spread: it does not look at rewards.
-        drop_no_spread=run.pipeline.drop_no_spread and run.trainer.loss != "cross_entropy",
+        # Imitation, for one, needs no spread: it does not look at rewards.
+        drop_no_spread=run.pipeline.drop_no_spread and needs_spread(run),
     )
 
 

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+from pydantic import BaseModel
+
 from hud_orchestrator.clients.retry import AT_START
 from hud_orchestrator.clients.transport import Transport
 from hud_orchestrator.records import CallId
 from hud_orchestrator.wire import (
+    BackwardRequest,
     ForwardBackwardRequest,
     ForwardBackwardResult,
+    ForwardRequest,
+    ForwardResult,
     LossList,
     OptimStepRequest,
     OptimStepResult,
 )
 
+T = TypeVar("T")
+
 
 class Training:
-    """``forward-backward`` and ``optim-step`` of one model, each sent once."""
+    """The four calls of one model, each sent once."""
 
     def __init__(self, transport: Transport, *, model_id: str, timeout_s: float) -> None:
         self._transport = transport
@@ -31,17 +40,22 @@ class Training:
     async def forward_backward(
         self, request: ForwardBackwardRequest, *, call: CallId
     ) -> ForwardBackwardResult:
-        """Add a batch's gradient to what has accumulated."""
-        return await self._transport.submit(
-            f"{self._path}/forward-backward",
-            request,
-            reply=ForwardBackwardResult,
-            call=call,
-            timeout_s=self._timeout_s,
-        )
+        """Add a batch's gradient, by a loss of the service, to what has accumulated."""
+        return await self._submit("forward-backward", request, ForwardBackwardResult, call)
+
+    async def forward(self, request: ForwardRequest, *, call: CallId) -> ForwardResult:
+        """The current policy's log-probabilities of a batch, for a loss of our own."""
+        return await self._submit("forward", request, ForwardResult, call)
+
+    async def backward(self, request: BackwardRequest, *, call: CallId) -> ForwardBackwardResult:
+        """Add the gradient of a loss of our own to what has accumulated."""
+        return await self._submit("backward", request, ForwardBackwardResult, call)
 
     async def optim_step(self, request: OptimStepRequest, *, call: CallId) -> OptimStepResult:
         """Step on what has accumulated and promote the result."""
+        return await self._submit("optim-step", request, OptimStepResult, call)
+
+    async def _submit(self, name: str, request: BaseModel, reply: type[T], call: CallId) -> T:
         return await self._transport.submit(
-            f"{self._path}/optim-step", request, reply=OptimStepResult, call=call, timeout_s=self._timeout_s
+            f"{self._path}/{name}", request, reply=reply, call=call, timeout_s=self._timeout_s
         )

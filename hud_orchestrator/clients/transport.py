@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -32,6 +32,7 @@ from hud_orchestrator.errors import (
     OutcomeUnknown,
     RequestRejected,
     ServiceBusy,
+    ServiceError,
     ServiceUnreachable,
 )
 from hud_orchestrator.logs import get_logger
@@ -125,6 +126,32 @@ class Transport:
             log.debug("request.retried", request=f"{method} {path}", failures=failures, reason=str(failure))
             await anyio.sleep(retry.wait_s(failures, asked_s=asked_s))
 
+    async def events(self, path: str, body: BaseModel, *, reply: type[T]) -> AsyncGenerator[T, None]:
+        """Send a request once, and yield every server-sent event of its answer as it arrives.
+
+        A service that does not stream answers with one body, and that alone is yielded then.
+
+        Raises:
+            ServiceUnreachable, ServiceBusy: no usable answer, or it broke off.
+            KeyRefused, RequestRejected: the service said no.
+        """
+        try:
+            async with self._reading.stream(
+                "POST", path, json=body.model_dump(mode="json", exclude_none=True)
+            ) as response:
+                if not response.headers.get("Content-Type", "").startswith("text/event-stream"):
+                    await response.aread()
+                    if response.status_code in RETRIED:
+                        raise ServiceBusy(self._said("POST", path, response))
+                    yield self._answer("POST", path, response, reply)
+                    return
+                async for line in response.aiter_lines():
+                    field, _, data = line.partition(":")
+                    if field == "data" and data.strip() != "[DONE]":
+                        yield self._validated("POST", path, data.encode(), reply)
+        except (httpx.RequestError, ClientError) as error:
+            raise self._no_answer("POST", path, error) from error
+
     async def submit(
         self, path: str, body: BaseModel, *, reply: type[T], call: CallId, timeout_s: float
     ) -> T:
@@ -135,24 +162,34 @@ class Transport:
             KeyRefused, RequestRejected: refused, nothing changed.
             OutcomeUnknown: sent, and no trustworthy answer.
         """
-        request = f"POST {self.base_url}{path}"
+        content = body.model_dump_json(exclude_none=True)
+        facts: dict[str, object] = {"url": f"{self.base_url}{path}", "call": call, "bytes": len(content)}
+        request = f"POST {self.base_url}{path} (call {call})"
         try:
             response = await self._submitting.post(
                 path,
-                content=body.model_dump_json(exclude_none=True),
+                content=content,
                 headers={"Content-Type": "application/json", "Idempotency-Key": call},
                 timeout=httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
             )
         except UNSENT as error:
-            raise ServiceUnreachable(f"{request}: nothing was sent: {_reason(error)}") from error
+            raise ServiceUnreachable(f"{request}: nothing was sent: {_reason(error)}", **facts) from error
         except httpx.RequestError as error:
-            raise OutcomeUnknown(f"{request}: sent, no answer ({_reason(error)})") from error
+            raise OutcomeUnknown(f"{request}: sent, no answer ({_reason(error)})", **facts) from error
+        facts["status"] = response.status_code
         if response.status_code in REFUSALS or response.status_code in (401, 403) or response.is_success:
             try:
                 return self._answer("POST", path, response, reply)
             except ServiceBusy as error:
-                raise OutcomeUnknown(f"{request}: sent, and the answer is not readable: {error}") from error
-        raise OutcomeUnknown(f"{request}: sent, answered {response.status_code}: {self._detail(response)}")
+                raise OutcomeUnknown(
+                    f"{request}: sent, and the answer is not readable: {error}", **facts
+                ) from error
+            except ServiceError as error:
+                error.facts = facts
+                raise
+        raise OutcomeUnknown(
+            f"{request}: sent, answered {response.status_code}: {self._detail(response)}", **facts
+        )
 
     def _answer(self, method: str, path: str, response: httpx.Response, reply: type[T]) -> T:
         if response.status_code in (401, 403):
@@ -161,8 +198,11 @@ class Transport:
             )
         if not response.is_success:
             raise RequestRejected(self._said(method, path, response), status=response.status_code)
+        return self._validated(method, path, response.content, reply)
+
+    def _validated(self, method: str, path: str, content: bytes, reply: type[T]) -> T:
         try:
-            return TypeAdapter(reply).validate_json(response.content)
+            return TypeAdapter(reply).validate_json(content)
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             place = ".".join(str(part) for part in first["loc"]) or "body"

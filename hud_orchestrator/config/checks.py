@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 
 from hud_orchestrator.config.findings import Check, Finding, Resolve
+from hud_orchestrator.config.losses import (
+    CLIENT,
+    CLIENT_LOSS_KEYS,
+    COMMON_KEYS,
+    LOSS_KEYS,
+    client_loss,
+    is_group_relative,
+)
 from hud_orchestrator.config.run import RunFile
-from hud_orchestrator.config.service_losses import COMMON_KEYS, LOSS_KEYS, is_group_relative
 from hud_orchestrator.config.spelling import suggestion
 
 
@@ -22,19 +30,20 @@ def _clock(run: RunFile, _: Resolve) -> Iterator[Finding]:
 
 def _groups(run: RunFile, _: Resolve) -> Iterator[Finding]:
     size, loss = run.rollout.group_size, run.trainer.loss
+    relative = is_group_relative(loss, run.trainer.loss_config)
     if run.rollout.concurrency < size:
         yield Finding(
             ("rollout.concurrency", "rollout.group_size"),
             f"{run.rollout.concurrency} is less than rollout.group_size ({size}), so a group is never "
             f"in flight together; allowed: {size} or more",
         )
-    if size == 1 and is_group_relative(loss):
+    if size == 1 and relative:
         yield Finding(
             ("rollout.group_size", "trainer.loss"),
             f'a group of 1 has nothing to be compared with, so "{loss}" never has a gradient; allowed: 2 '
             f"or more, or trainer.loss: cross_entropy",
         )
-    if run.agent.temperature == 0 and is_group_relative(loss) and size > 1:
+    if run.agent.temperature == 0 and relative and size > 1:
         yield Finding(
             ("agent.temperature", "trainer.loss"),
             f'0 makes all {size} attempts of a group the same, so "{loss}" never has a gradient; allowed: '
@@ -82,24 +91,49 @@ def _service(run: RunFile, _: Resolve) -> Iterator[Finding]:
 
 
 def _loss(run: RunFile, _: Resolve) -> Iterator[Finding]:
+    name, ours = run.trainer.loss, client_loss(run.trainer.loss)
+    if ours is None:
+        if run.service == "local":
+            yield from _service_loss(run)
+    elif ours in CLIENT_LOSS_KEYS:
+        yield from _loss_keys(run, CLIENT_LOSS_KEYS[ours])
+    elif ":" not in ours:
+        text = f'"{name}" is none of our losses; allowed: {", ".join(sorted(CLIENT_LOSS_KEYS))}'
+        yield Finding(("trainer.loss",), text + suggestion(ours, CLIENT_LOSS_KEYS))
+    elif not all(part.isidentifier() for part in re.split(r"[.:]", ours)) or ours.count(":") > 1:
+        text = f'"{name}" is not the name of a function; write it as package.module:function'
+        yield Finding(("trainer.loss",), text)
+
+
+def _service_loss(run: RunFile) -> Iterator[Finding]:
     name = run.trainer.loss
-    if run.service == "hud":
-        return
     if name not in LOSS_KEYS:
-        text = f'"{name}" is not a loss of the local service; allowed: {", ".join(LOSS_KEYS)}'
-        yield Finding(("trainer.loss", "service"), text + suggestion(name, LOSS_KEYS))
+        known = [*LOSS_KEYS, *sorted(CLIENT_LOSS_KEYS.keys() - LOSS_KEYS.keys())]
+        text = f'"{name}" is not a known loss; allowed: {", ".join(known)}, or package.module:function'
+        yield Finding(("trainer.loss", "service"), text + suggestion(name, known))
         return
-    keys = sorted(LOSS_KEYS[name] | COMMON_KEYS)
-    for key in run.trainer.loss_config:
-        if key not in keys:
-            text = f'"{name}" takes no such number; allowed: {", ".join(keys)}{suggestion(key, keys)}'
+    known_keys = LOSS_KEYS[name] | COMMON_KEYS
+    yield from _loss_keys(run, known_keys)
+    for key, value in run.trainer.loss_config.items():
+        if key in known_keys and isinstance(value, bool | str):
+            text = f'{value!r} is not a number, and the service takes numbers only; "{CLIENT}{name}" may'
             yield Finding((f"trainer.loss_config.{key}", "trainer.loss", "service"), text)
 
 
+def _loss_keys(run: RunFile, known: Collection[str]) -> Iterator[Finding]:
+    keys = sorted(known)
+    for key in run.trainer.loss_config:
+        if key not in keys:
+            text = f'"{run.trainer.loss}" takes no such value; allowed: {", ".join(keys)}'
+            yield Finding(
+                (f"trainer.loss_config.{key}", "trainer.loss", "service"), text + suggestion(key, keys)
+            )
+
+
 def _loss_numbers(run: RunFile, _: Resolve) -> Iterator[Finding]:
-    if run.service == "hud":
+    if run.service == "hud" or run.trainer.loss not in LOSS_KEYS:
         return
-    config = run.trainer.loss_config
+    config = {key: value for key, value in run.trainer.loss_config.items() if isinstance(value, int | float)}
     if config.get("beta", 1) <= 0:
         yield Finding(
             ("trainer.loss_config.beta", "service"), f"{config['beta']:g} is out of range; allowed: above 0"

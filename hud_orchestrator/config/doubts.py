@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from hud_orchestrator.config.findings import Finding
+from hud_orchestrator.config.losses import client_loss
 from hud_orchestrator.config.run import RunFile
 
 Given = Collection[str]
@@ -45,7 +46,9 @@ def _loss(run: RunFile) -> Iterator[Finding]:
 
 
 def _clipping(run: RunFile) -> Iterator[Finding]:
-    config = run.trainer.loss_config
+    if client_loss(run.trainer.loss) is not None:
+        return
+    config = {key: value for key, value in run.trainer.loss_config.items() if isinstance(value, int | float)}
     low, high = config.get("clip_low_threshold", 0), config.get("clip_high_threshold", 1)
     meant = "it bounds the ratio itself, not its distance from 1"
     if low > 1:
@@ -64,6 +67,11 @@ def _ignored(run: RunFile, given: Given) -> Iterator[Finding]:
         yield from _unused("evaluation.", given, "ignored: without taskset.heldout nothing is evaluated")
     if run.trainer.learning_rate.schedule == "constant" and run.trainer.learning_rate.final:
         yield Finding(("trainer.learning_rate.final",), "ignored with schedule: constant")
+    if run.trainer.substeps > 1 and client_loss(run.trainer.loss) is not None:
+        yield Finding(
+            ("trainer.substeps", "trainer.loss"),
+            "ignored: a loss that the daemon computes sees the batch whole",
+        )
     if run.rollout.partial.policy != "scale" and "rollout.partial.factor" in given:
         yield Finding(("rollout.partial.factor",), f"ignored with policy: {run.rollout.partial.policy}")
 

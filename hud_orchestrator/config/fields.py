@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from hud_orchestrator.config.section import Section
 
+PLAIN_VALUES = "numbers, true, false or texts"
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
 
 
@@ -65,7 +66,7 @@ def allowed(annotation: Any, metadata: typing.Sequence[Any] = ()) -> str:
 
 
 def _plural(annotation: Any) -> str:
-    return {str: "texts", float: "numbers"}[annotation]
+    return {str: "texts", float: "numbers"}.get(annotation, PLAIN_VALUES)
 
 
 def _bound(metadata: typing.Sequence[Any], name: str) -> Any:

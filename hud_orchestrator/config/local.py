@@ -25,6 +25,24 @@ class LoraSection(Section):
     """Names of the linear layers that get an adapter."""
 
 
+class KeepSection(Section):
+    """Which checkpoints can still be gone back to, forked and sampled.
+
+    The others lose their tensors when a newer one is written, and stay in the list without a path.
+    Whatever is set here, the head and the tip of every branch are kept. A kept checkpoint takes three
+    times the space of what is trained: its weights and Adam's two moments.
+    """
+
+    last: int = Field(default=20, ge=1)
+    """The newest checkpoints, by when they were made."""
+
+    every: int | None = Field(default=None, ge=1)
+    """Every checkpoint whose step is a multiple of this. Left out: none besides the others."""
+
+    best: bool = True
+    """The checkpoint with the highest mean reward, the newest of equal ones."""
+
+
 class LocalSection(Section):
     """The embedded training service. Ignored when ``service`` is ``hud``."""
 
@@ -39,6 +57,8 @@ class LocalSection(Section):
     an adapter above."""
 
     lora: LoraSection = LoraSection()
+
+    keep: KeepSection = KeepSection()
 
     max_batch: int = Field(default=64, ge=1)
     """Sequences that are sampled together at most."""

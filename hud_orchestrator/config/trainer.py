@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 from hud_orchestrator.config.section import Section
+
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, bool | int | float | str) or (isinstance(value, float) and math.isnan(value)):
+        raise ValueError("not a plain value")
+    return value
+
+
+LossValue = Annotated[Any, AfterValidator(_plain), WithJsonSchema({"type": ["number", "boolean", "string"]})]
+"""A number, ``true``, ``false`` or text."""
 
 
 class LearningRateSection(Section):
@@ -46,16 +57,19 @@ class TrainerSection(Section):
 
     loss: str = "importance_sampling"
     """A loss built into the service: ``cross_entropy``, ``importance_sampling``, ``ppo``, ``cispo``
-    or ``dro`` on the local one."""
+    or ``dro`` on the local one. Or one that the daemon computes itself, in torch, from per-token
+    log-probabilities (the ``train`` extra): one of ours, such as ``gspo`` or ``client:ppo``, or
+    ``package.module:function`` of your own, found from the run file's directory too."""
 
-    loss_config: dict[str, float] = Field(default_factory=dict)
-    """Numbers handed to the loss as they are, for example ``clip_low_threshold`` for ``ppo``. The
+    loss_config: dict[str, LossValue] = Field(default_factory=dict)
+    """Values handed to the loss as they are, for example ``clip_low_threshold`` for ``ppo``. The
     local service also takes ``advantage_std: 1`` to divide advantages by the group's deviation."""
 
     learning_rate: LearningRateSection = LearningRateSection()
 
     substeps: int = Field(default=1, ge=1)
-    """Slices of the batch whose gradients are computed one after the other and added."""
+    """Slices of the batch whose gradients are computed one after the other and added. Losses that the
+    daemon computes see the batch whole."""
 
     reward_scale: float = Field(default=1.0, gt=0)
     """Every reward is multiplied by this before advantages are computed."""

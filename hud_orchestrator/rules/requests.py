@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import Any
 
-from hud_orchestrator.records import Batch, Member, TrainableGroup
+from hud_orchestrator.records import Batch, TrainableGroup
 from hud_orchestrator.rules.grading import SPREAD_TOLERANCE
-from hud_orchestrator.wire import (
-    ForwardBackwardRequest,
-    OptimStepRequest,
-    TrajectoryPayload,
-    TrajectorySample,
-)
+from hud_orchestrator.rules.inputs import read_inputs
+from hud_orchestrator.wire import DatumTensors, ForwardBackwardRequest, ForwardRequest, OptimStepRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +18,9 @@ class Recipe:
     """The run file's numbers that travel in training calls."""
 
     loss: str
-    loss_config: Mapping[str, float] = field(default_factory=dict)
+    loss_config: Mapping[str, Any] = field(default_factory=dict)
+    needs_spread: bool = True
+    """Whether a group whose rewards are equal has no gradient."""
     reward_scale: float = 1.0
     substeps: int = 1
     beta1: float = 0.9
@@ -45,7 +44,7 @@ def forward_backward_requests(batch: Batch, recipe: Recipe) -> list[ForwardBackw
     by_size = sorted(batch.groups, key=lambda group: (-len(group.members), group.number))
     return [
         ForwardBackwardRequest(
-            inputs=[_payload(member) for group in groups for member in group.members],
+            inputs=read_inputs((m for group in groups for m in group.members), group_size=size),
             loss_fn=recipe.loss,
             loss_fn_config=dict(recipe.loss_config) or None,
             group_size=size,
@@ -54,6 +53,18 @@ def forward_backward_requests(batch: Batch, recipe: Recipe) -> list[ForwardBackw
         )
         for size, groups in groupby(by_size, key=lambda group: len(group.members))
     ]
+
+
+def forward_request(batch: Batch, recipe: Recipe) -> ForwardRequest:
+    """One request for the whole batch: a client-side loss may compare all of it."""
+    members = [member for group in batch.groups for member in group.members]
+    return ForwardRequest(inputs=read_inputs(members, group_size=None), reward_scale=recipe.reward_scale)
+
+
+def with_groups(data: Sequence[DatumTensors], batch: Batch) -> list[DatumTensors]:
+    """Tensors with the index of the group that each belongs to; groups may differ in size."""
+    group_of = [index for index, group in enumerate(batch.groups) for _ in group.members]
+    return [datum.model_copy(update={"group_idx": group_of[datum.traj_idx]}) for datum in data]
 
 
 def optim_step_request(recipe: Recipe, *, learning_rate: float) -> OptimStepRequest:
@@ -65,20 +76,4 @@ def optim_step_request(recipe: Recipe, *, learning_rate: float) -> OptimStepRequ
         eps=recipe.eps,
         weight_decay=recipe.weight_decay,
         max_grad_norm=recipe.max_grad_norm,
-    )
-
-
-def _payload(member: Member) -> TrajectoryPayload:
-    return TrajectoryPayload(
-        samples=[
-            TrajectorySample(
-                prompt_token_ids=list(sample.prompt_token_ids),
-                output_token_ids=list(sample.output_token_ids),
-                output_logprobs=list(sample.logprobs),
-            )
-            for sample in member.rollout.samples
-            if sample.output_token_ids
-        ],
-        reward=member.reward,
-        trace_id=member.rollout.trace_id,
     )

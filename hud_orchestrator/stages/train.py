@@ -1,9 +1,9 @@
 """Batches become steps, by calls that are never repeated.
 
-A step is planned in the ledger, its gradient is accumulated by one ``forward_backward`` per group
-size (one, unless members were masked), and one ``optim_step`` applies it. A failed or unknown
-``forward_backward`` fences the step: the exception leaves this stage, and no ``optim_step`` is sent
-on top of it.
+A step is planned in the ledger, its gradient is accumulated, and one ``optim_step`` applies it. A loss
+of the service takes one ``forward_backward`` per group size (one, unless members were masked); a loss
+of ours takes one ``forward`` and one ``backward`` for the whole batch. A failed or unknown call fences
+the step: the exception leaves this stage, and no ``optim_step`` is sent on top of it.
 """
 
 from __future__ import annotations
@@ -16,17 +16,27 @@ from functools import partial
 from typing import TypeVar
 
 import anyio
+import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from hud_orchestrator.client_loss import Differentiate
 from hud_orchestrator.clients.training import Training
-from hud_orchestrator.errors import ServiceUnreachable
+from hud_orchestrator.errors import RunFailed, ServiceUnreachable
 from hud_orchestrator.feedback import Drain, PolicyCell
 from hud_orchestrator.logs import get_logger
-from hud_orchestrator.records import Batch, Policy, Step
-from hud_orchestrator.rules.requests import Recipe, forward_backward_requests, optim_step_request, spread
+from hud_orchestrator.records import Batch, Ending, Policy, Step
+from hud_orchestrator.rules.requests import (
+    Recipe,
+    forward_backward_requests,
+    forward_request,
+    optim_step_request,
+    spread,
+    with_groups,
+)
 from hud_orchestrator.rules.schedule import Schedule
 from hud_orchestrator.store.ledger import CallKind, Ledger
 from hud_orchestrator.streams import offer
+from hud_orchestrator.wire import BackwardRequest
 
 T = TypeVar("T")
 
@@ -45,6 +55,8 @@ class Trainer:
     policy: PolicyCell
     schedule: Schedule
     recipe: Recipe
+    differentiate: Differentiate | None = None
+    """The loss, when it is computed here and not by the service."""
 
 
 async def train(
@@ -81,45 +93,62 @@ async def _take(trainer: Trainer, batch: Batch) -> Step:
         learning_rate=learning_rate,
         metrics=metrics,
     )
-    useful = trainer.recipe.loss == "cross_entropy" or any(spread(group) for group in batch.groups)
-    if not batch.groups or not useful:
-        await trainer.ledger.skipped(plan, metrics=metrics, flat=numbers)
-        policy = Policy(version=batch.step, checkpoint=before.checkpoint)
-        seconds = anyio.current_time() - began
-        return Step(
-            number=batch.step,
-            batch=batch,
-            policy=policy,
-            parent=before.checkpoint,
-            learning_rate=0.0,
-            skipped=True,
-            metrics=metrics,
-            seconds=seconds,
-        )
+    silent, figures = await _accumulate(trainer, batch, plan)
     # The service knows the groups that it was sent; our own figures are about all that were tried.
-    metrics = await _accumulate(trainer, batch, plan) | metrics
-    request = optim_step_request(trainer.recipe, learning_rate=learning_rate)
-    result = await _once(trainer.ledger, "optim_step", plan, partial(trainer.training.optim_step, request))
-    await trainer.ledger.applied(plan, checkpoint=result.checkpoint_id, metrics=metrics, trained=numbers)
+    metrics = figures | metrics
+    if silent is None:
+        request = optim_step_request(trainer.recipe, learning_rate=learning_rate)
+        send = partial(trainer.training.optim_step, request)
+        checkpoint = (await _once(trainer.ledger, "optim_step", plan, send)).checkpoint_id
+        await trainer.ledger.applied(plan, checkpoint=checkpoint, metrics=metrics, trained=numbers)
+        policy = Policy(version=batch.step, checkpoint=checkpoint)
+    else:
+        await trainer.ledger.skipped(plan, metrics=metrics, groups=numbers, ending=silent)
+        policy = Policy(version=batch.step, checkpoint=before.checkpoint)
     return Step(
         number=batch.step,
         batch=batch,
-        policy=Policy(version=batch.step, checkpoint=result.checkpoint_id),
+        policy=policy,
         parent=before.checkpoint,
-        learning_rate=learning_rate,
-        skipped=False,
+        learning_rate=learning_rate if silent is None else 0.0,
+        skipped=silent is not None,
         metrics=metrics,
         seconds=anyio.current_time() - began,
     )
 
 
-async def _accumulate(trainer: Trainer, batch: Batch, plan: int) -> dict[str, float]:
-    """The service's figures; of several calls, those of the first, which has the whole groups."""
-    metrics: dict[str, float] = {}
+async def _accumulate(trainer: Trainer, batch: Batch, plan: int) -> tuple[Ending | None, dict[str, float]]:
+    """Why there is no gradient to step on, or ``None``; and the figures of the loss."""
+    spread_out = not trainer.recipe.needs_spread or any(spread(group) for group in batch.groups)
+    if not batch.groups or not spread_out:
+        return Ending.NO_SPREAD, {}
+    if trainer.differentiate is not None:
+        return await _by_our_loss(trainer, trainer.differentiate, batch, plan)
+    figures: dict[str, float] = {}
     for request in forward_backward_requests(batch, trainer.recipe):
         send = partial(trainer.training.forward_backward, request)
-        metrics = (await _once(trainer.ledger, "forward_backward", plan, send)).metrics | metrics
-    return metrics
+        # Of several calls, the figures of the first, which has the whole groups.
+        figures = (await _once(trainer.ledger, "forward_backward", plan, send)).metrics | figures
+    return None, figures
+
+
+async def _by_our_loss(
+    trainer: Trainer, differentiate: Differentiate, batch: Batch, plan: int
+) -> tuple[Ending | None, dict[str, float]]:
+    request = forward_request(batch, trainer.recipe)
+    forward = await _once(trainer.ledger, "forward", plan, partial(trainer.training.forward, request))
+    try:
+        weights, figures = await anyio.to_thread.run_sync(differentiate, with_groups(forward.data, batch))
+    except Exception as error:
+        raise RunFailed(
+            f"trainer.loss {trainer.recipe.loss!r}: {type(error).__name__}: {error}; "
+            f"step {batch.step} was not taken"
+        ) from error
+    if not any(any(row) for row in weights):
+        return Ending.NO_GRADIENT, figures
+    backward = BackwardRequest(forward_id=forward.forward_id, weights=weights, metrics=figures)
+    send = partial(trainer.training.backward, backward)
+    return None, (await _once(trainer.ledger, "backward", plan, send)).metrics
 
 
 async def _once(ledger: Ledger, kind: CallKind, plan: int, send: Callable[..., Awaitable[T]]) -> T:

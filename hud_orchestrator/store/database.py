@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,10 +13,13 @@ import anyio
 import anyio.to_thread
 
 from hud_orchestrator.errors import StateError, StateUnwritable
+from hud_orchestrator.logs import get_logger
 
 T = TypeVar("T")
 
-SCHEMA_VERSION = 1
+log = get_logger()
+
+SCHEMA_VERSION = 2
 
 
 class Database:
@@ -71,16 +74,33 @@ class Database:
     def _prepare(self) -> None:
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.execute("PRAGMA foreign_keys = ON")
         version = self._connection.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
-            script = files("hud_orchestrator.store").joinpath("schema.sql").read_text()
-            self._connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT")
-        elif version != SCHEMA_VERSION:
+            self._run_script("schema.sql", SCHEMA_VERSION)
+        elif version > SCHEMA_VERSION:
             raise StateError(
-                f"{self.path}: store has version {version}, this program reads version {SCHEMA_VERSION}; "
+                f"{self.path}: store has version {version}, this program reads up to {SCHEMA_VERSION}; "
                 "continue it with the program that wrote it, or choose another run.name"
             )
+        elif version < SCHEMA_VERSION:
+            self._migrate(version)
+        self._connection.execute("PRAGMA foreign_keys = ON")
+
+    def _migrate(self, version: int) -> None:
+        """Bring an older store up to date, one version at a time, and keep a copy of how it was."""
+        backup = self.path.with_name(f"{self.path.name}.v{version}")
+        with closing(sqlite3.connect(backup)) as copy:
+            self._connection.backup(copy)
+        for newer in range(version + 1, SCHEMA_VERSION + 1):
+            self._run_script(f"migrations/{newer:04}.sql", newer)
+        log.info("store.migrated", version=SCHEMA_VERSION, before=version, backup=str(backup))
+
+    def _run_script(self, name: str, version: int) -> None:
+        """All of a script and the version it leads to, or, after a kill in between, nothing."""
+        script = files("hud_orchestrator.store").joinpath(name).read_text()
+        # A table cannot be replaced while others refer to it, unless references are not looked at.
+        self._connection.execute("PRAGMA foreign_keys = OFF")
+        self._connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {version}; COMMIT")
 
 
 def rows(connection: sqlite3.Connection, sql: str, values: Iterable[tuple[Any, ...]]) -> None:

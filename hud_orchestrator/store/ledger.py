@@ -24,7 +24,10 @@ from hud_orchestrator.errors import KeyRefused, RequestRejected, ServiceUnreacha
 from hud_orchestrator.records import CallId, Ending
 from hud_orchestrator.store.database import Database, rows
 
-CallKind = Literal["forward_backward", "optim_step"]
+CallKind = Literal["forward_backward", "forward", "backward", "optim_step"]
+
+ACCUMULATING = frozenset({"forward_backward", "backward"})
+"""Kinds of calls that leave a gradient behind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,11 @@ class PlannedStep:
     """Kinds of calls that may have reached the service."""
     confirmed: frozenset[str]
     """Kinds of calls that the service has confirmed."""
+
+    @property
+    def may_have_accumulated(self) -> bool:
+        """Whether a gradient of it may wait on the service."""
+        return not self.called.isdisjoint(ACCUMULATING)
 
 
 class Ledger:
@@ -119,15 +127,17 @@ class Ledger:
             detail=detail,
         )
 
-    async def skipped(self, plan: int, *, metrics: Mapping[str, float], flat: Sequence[int]) -> None:
-        """The step had nothing to train on; the groups in *flat* had no spread."""
+    async def skipped(
+        self, plan: int, *, metrics: Mapping[str, float], groups: Sequence[int], ending: Ending
+    ) -> None:
+        """The step had nothing to train on; its *groups* end by *ending*."""
         await self._consume(
             plan,
             "skipped",
             checkpoint=None,
             metrics=metrics,
-            groups=flat,
-            ending=Ending.NO_SPREAD,
+            groups=groups,
+            ending=ending,
             detail=None,
         )
 

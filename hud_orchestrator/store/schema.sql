@@ -42,7 +42,7 @@ CREATE UNIQUE INDEX one_step_per_checkpoint ON steps (checkpoint) WHERE state = 
 CREATE TABLE calls (
     id       TEXT PRIMARY KEY,
     step     INTEGER NOT NULL REFERENCES steps (id),
-    kind     TEXT NOT NULL CHECK (kind IN ('forward_backward', 'optim_step')),
+    kind     TEXT NOT NULL CHECK (kind IN ('forward_backward', 'forward', 'backward', 'optim_step')),
     sent_at  TEXT NOT NULL,
     ending   TEXT CHECK (ending IN ('confirmed', 'rejected', 'not_sent')),
     detail   TEXT,
@@ -58,7 +58,8 @@ CREATE UNIQUE INDEX one_optim_step ON calls (step)
 CREATE TABLE groups (
     number INTEGER PRIMARY KEY,
     task   TEXT NOT NULL,
-    ending TEXT CHECK (ending IN ('trained', 'no_spread', 'failed', 'partial', 'no_tokens', 'stale')),
+    ending TEXT CHECK (ending IN
+           ('trained', 'no_spread', 'no_gradient', 'failed', 'partial', 'no_tokens', 'stale')),
     step   INTEGER
 ) STRICT;
 

@@ -43,7 +43,7 @@ def only(path: Path, *overrides: str) -> str:
         ),
         (
             ["trainer.loss=ppoo"],
-            'trainer.loss: "ppoo" is not a loss of the local service; allowed: cross_entropy',
+            'trainer.loss: "ppoo" is not a known loss; allowed: cross_entropy',
         ),
         (
             ["trainer.loss_config.epsilon=0.2", "trainer.loss=ppo"],
@@ -116,12 +116,42 @@ def test_a_loss_and_a_base_that_only_hud_knows_are_left_to_hud(run_file: RunFile
 
 def test_the_table_of_losses_is_that_of_the_losses_themselves() -> None:
     pytest.importorskip("torch")
-    from hud_orchestrator.config.service_losses import LOSS_KEYS
+    from hud_orchestrator.config.losses import LOSS_KEYS
     from hud_orchestrator.losses.registry import BUILT_IN
 
     assert {name: set(keys) for name, keys in LOSS_KEYS.items()} == {
         name: set(loss.defaults) for name, loss in BUILT_IN.items()
     }
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["trainer.loss=client:pppo"], 'trainer.loss: "client:pppo" is none of our losses'),
+        (["trainer.loss=my-losses:clip"], 'trainer.loss: "my-losses:clip" is not the name of a function'),
+        (["trainer.loss=a:b:c"], 'trainer.loss: "a:b:c" is not the name of a function'),
+        (
+            ["trainer.loss=ppo", "trainer.loss_config.clip_low_threshold=low"],
+            "trainer.loss_config.clip_low_threshold: 'low' is not a number",
+        ),
+        (
+            ["trainer.loss=gspo", "trainer.loss_config.clip_hihg=0.1"],
+            'trainer.loss_config.clip_hihg: "gspo" takes no such value',
+        ),
+    ],
+)
+def test_a_loss_that_the_daemon_cannot_compute_is_refused(
+    run_file: RunFile, overrides: list[str], line: str
+) -> None:
+    assert only(run_file(), *overrides).startswith(line)
+
+
+def test_a_loss_of_ones_own_takes_any_value_and_any_service(run_file: RunFile) -> None:
+    own = ["trainer.loss=my.losses:clip", "trainer.loss_config.mode=hard", "trainer.loss_config.twice=true"]
+
+    for service in ("local", "hud"):
+        run = load(run_file(), overrides=[*own, f"service={service}"]).run
+        assert run.trainer.loss_config == {"mode": "hard", "twice": True}
 
 
 def test_a_model_that_states_no_context_is_taken_as_it_is(run_file: RunFile, tmp_path: Path) -> None:

@@ -121,8 +121,8 @@ def test_a_text_that_is_no_run_file_says_where_and_why(
         ),
         ("local: {lora: {targets: []}}", "local.lora.targets: an empty list has the wrong length"),
         (
-            "trainer: {loss_config: {clip: high}}",
-            'trainer.loss_config.clip: "high" does not fit; allowed: a number',
+            "trainer: {loss: 'mine:loss', loss_config: {clip: [1]}}",
+            "trainer.loss_config.clip: a list does not fit; allowed: a number, true, false or text",
         ),
         ("trainer: {learning_rate: 1e-4}", 'write for example "learning_rate: {peak: ...}"'),
         ("local: [1]", "run.yaml:5:8: local: a list does not fit; allowed: a mapping with the keys device"),
