@@ -8,7 +8,7 @@ from pydantic import Field
 
 from hud_orchestrator.config.section import HomePath, Section
 
-BUNDLED_CONTEXT = {"tiny": 128, "smollm2-135m": 8192}
+BUNDLED_CONTEXT = {"tiny": 2048, "smollm2-135m": 8192}
 """Base models that come with the project, and their context lengths in tokens."""
 
 

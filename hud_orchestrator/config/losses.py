@@ -16,7 +16,20 @@ LOSS_KEYS: dict[str, frozenset[str]] = {
 }
 """Losses built into the local service, and the further keys of each."""
 
-CLIENT_LOSS_KEYS: dict[str, frozenset[str]] = {}
+_SHARED = frozenset({"advantage", "kl", "kl_estimator"})
+
+CLIENT_LOSS_KEYS: dict[str, frozenset[str]] = {
+    "importance_sampling": _SHARED,
+    "ppo": _SHARED | {"eps_low", "eps_high", "dual_clip"},
+    "cispo": _SHARED | {"clip_low_threshold", "clip_high_threshold"},
+    "tis": _SHARED | {"ratio_cap"},
+    "icepop": _SHARED | {"mask_below", "mask_above"},
+    "double_sided": _SHARED | {"eps_low", "eps_high"},
+    "dro": _SHARED | {"beta"},
+    "dapo": _SHARED | {"eps_low", "eps_high"},
+    "dr_grpo": _SHARED | {"eps_low", "eps_high", "max_tokens"},
+    "gspo": _SHARED | {"eps_low", "eps_high"},
+}
 """Losses of ours that the daemon computes, and the keys of each."""
 
 CLIENT = "client:"

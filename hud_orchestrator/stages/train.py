@@ -139,11 +139,8 @@ async def _by_our_loss(
     forward = await _once(trainer.ledger, "forward", plan, partial(trainer.training.forward, request))
     try:
         weights, figures = await anyio.to_thread.run_sync(differentiate, with_groups(forward.data, batch))
-    except Exception as error:
-        raise RunFailed(
-            f"trainer.loss {trainer.recipe.loss!r}: {type(error).__name__}: {error}; "
-            f"step {batch.step} was not taken"
-        ) from error
+    except ValueError as error:
+        raise RunFailed(f"trainer.loss: {error}; step {batch.step} was not taken") from error
     if not any(any(row) for row in weights):
         return Ending.NO_GRADIENT, figures
     backward = BackwardRequest(forward_id=forward.forward_id, weights=weights, metrics=figures)

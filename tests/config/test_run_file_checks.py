@@ -59,8 +59,8 @@ def only(path: Path, *overrides: str) -> str:
             'model.base: "smollm2" is neither bundled (tiny, smollm2-135m) nor a directory',
         ),
         (
-            ["agent.max_tokens=128"],
-            "agent.max_tokens: 128 leaves no room for a prompt: tiny has a context of 128",
+            ["agent.max_tokens=2048"],
+            "agent.max_tokens: 2048 leaves no room for a prompt: tiny has a context of 2048",
         ),
         (["taskset.train=no.py:x"], "taskset.train: there is no file "),
         (["taskset.heldout=no.jsonl"], "taskset.heldout: there is no file "),
@@ -114,13 +114,17 @@ def test_a_loss_and_a_base_that_only_hud_knows_are_left_to_hud(run_file: RunFile
     assert load(run_file(), overrides=hud).run.trainer.loss == "grpo2"
 
 
-def test_the_table_of_losses_is_that_of_the_losses_themselves() -> None:
+def test_the_tables_of_losses_are_those_of_the_losses_themselves() -> None:
     pytest.importorskip("torch")
-    from hud_orchestrator.config.losses import LOSS_KEYS
+    from hud_orchestrator.config.losses import CLIENT_LOSS_KEYS, LOSS_KEYS
+    from hud_orchestrator.losses.client.registry import CLIENT_LOSSES
     from hud_orchestrator.losses.registry import BUILT_IN
 
     assert {name: set(keys) for name, keys in LOSS_KEYS.items()} == {
         name: set(loss.defaults) for name, loss in BUILT_IN.items()
+    }
+    assert {name: set(keys) for name, keys in CLIENT_LOSS_KEYS.items()} == {
+        name: set(loss.defaults) for name, loss in CLIENT_LOSSES.items()
     }
 
 
