@@ -36,7 +36,25 @@ log = get_logger()
 
 
 class Rollouts:
-    """Attempts of one model at the tasks of one file. Use as an async context manager."""
+    """Attempts of one model at the tasks of one file. Use as an async context manager.
+
+    Args:
+        source: ``tasks.py``, or ``tasks.py:train`` for one of its lists of tasks.
+        model: the slug that is sampled.
+        system_prompt: first message of every conversation.
+        max_tokens: sampled per turn at most.
+        max_turns: model turns per attempt at most.
+        temperature: 1 samples the policy that is trained.
+        top_p: 1 samples the policy that is trained.
+        stop: strings that end a turn.
+        deadline_s: seconds for one attempt, from its start to its grade.
+        grading_reserve_s: seconds of those that are kept for the grader.
+        infrastructure_retries: further tries of an attempt that failed for no fault of the model.
+        concurrency: attempts in flight, at most.
+        seed: of the sampling.
+        api_key: left out: ``HUD_API_KEY``.
+        gateway_url: left out: ``HUD_GATEWAY_URL``.
+    """
 
     def __init__(
         self,
@@ -57,24 +75,7 @@ class Rollouts:
         api_key: str | SecretStr | None = None,
         gateway_url: str | None = None,
     ) -> None:
-        """Attempt the tasks of *source*, a ``.py`` file with environments, by *model*.
-
-        Args:
-            source: ``tasks.py``, or ``tasks.py:train`` for one of its lists of tasks.
-            model: the slug that is sampled.
-            system_prompt: first message of every conversation.
-            max_tokens: sampled per turn at most.
-            max_turns: model turns per attempt at most.
-            temperature: 1 samples the policy that is trained.
-            top_p: 1 samples the policy that is trained.
-            stop: strings that end a turn.
-            deadline_s: seconds for one attempt, from its start to its grade.
-            grading_reserve_s: seconds of those that are kept for the grader.
-            infrastructure_retries: further tries of an attempt that failed for no fault of the model.
-            concurrency: attempts in flight, at most.
-            seed: of the sampling.
-            api_key: left out: ``HUD_API_KEY``.
-            gateway_url: left out: ``HUD_GATEWAY_URL``.
+        """Attempt the tasks of *source* by *model*; the class says what the arguments mean.
 
         Raises:
             ConfigError: the file has no tasks, there is no key, or a value cannot be used.
