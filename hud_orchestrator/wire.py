@@ -15,13 +15,19 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator
 class Request(BaseModel):
     """A body we send or accept."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Reply(BaseModel):
     """A body we answer or read. Unknown keys are ignored when reading."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(
+        extra="ignore",
+        frozen=True,
+        use_attribute_docstrings=True,
+        # Dumped whole, so in the schema of what is written every key is required.
+        json_schema_serialization_defaults_required=True,
+    )
 
 
 class TrajectorySample(Request):

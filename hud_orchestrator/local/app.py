@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import hmac
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hud_orchestrator.local.catalog_routes import catalog_routes
 from hud_orchestrator.local.chat import Chat
-from hud_orchestrator.local.replies import GATEWAY_PATHS, Refused, refuse
+from hud_orchestrator.local.chat_request import ChatRequest
+from hud_orchestrator.local.openapi import Endpoint, describe
+from hud_orchestrator.local.openapi.replies import ChatCompletion, Health
+from hud_orchestrator.local.replies import GATEWAY_PATHS, OPENAI_PATHS, Refused, refuse
 from hud_orchestrator.local.report_routes import SDK_EVENTS_PATH, report_routes
 from hud_orchestrator.local.service import Service
 from hud_orchestrator.local.train_routes import train_routes
@@ -32,16 +36,40 @@ def build_app(service: Service) -> Starlette:
         sampling, waiting = (sum(load[part] for load in loads) for part in (0, 1))
         return JSONResponse({"status": "ok", "sampling": sampling, "waiting": waiting})
 
-    return Starlette(
-        routes=[
-            Route("/health", health),
-            *(Route(path, chat.complete, methods=["POST"]) for path in GATEWAY_PATHS),
-            *catalog_routes(service),
-            *train_routes(service),
-            *report_routes(service),
-        ],
+    async def document(_request: Request) -> Response:
+        return JSONResponse(described())
+
+    routes = [
+        Endpoint("GET", "/health", health, "Whether it runs, and how busy it is", reply=Health),
+        Endpoint("GET", "/openapi.json", document, "This document", reply=dict[str, Any]),
+        *(_gateway(path, chat) for path in GATEWAY_PATHS),
+        *catalog_routes(service),
+        *train_routes(service),
+        *report_routes(service),
+    ]
+    described = functools.cache(lambda: describe(routes, openai_paths=OPENAI_PATHS))
+    app = Starlette(
+        routes=routes,
         middleware=[Middleware(_Keyed, api_key=service.settings.api_key.get_secret_value())],
         exception_handlers={Refused: refuse, HTTPException: _unknown, Exception: _bug},
+    )
+    # To a client of this service a redirect is an error, and one that says less than 404.
+    app.router.redirect_slashes = False
+    return app
+
+
+def _gateway(path: str, chat: Chat) -> Endpoint:
+    return Endpoint(
+        "POST",
+        path,
+        chat.complete,
+        "Sample a reply to a conversation",
+        body=ChatRequest,
+        wrong=400,
+        reply=ChatCompletion,
+        refusals=[404, 409, 422, 503],
+        headers=["Trace-Id"],
+        streams=True,
     )
 
 
@@ -58,14 +86,23 @@ class _Keyed:
             # Compared in constant time, so that the key cannot be guessed byte by byte.
             if not hmac.compare_digest(given, self._expected):
                 refusal = Refused(401, "the API key is missing or wrong")
-                await refuse(Request(scope), refusal)(scope, receive, send)
+                answer = refuse(Request(scope), refusal)
+                answer.headers["WWW-Authenticate"] = "Bearer"
+                await answer(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
 
 def _unknown(request: Request, error: Exception) -> Response:
+    """What the router itself refuses: a path that is not there, or its method."""
     assert isinstance(error, HTTPException)
-    return refuse(request, Refused(error.status_code, str(error.detail)))
+    asked = f"{request.method} {request.url.path}"
+    if error.status_code == 404:
+        return refuse(request, Refused(404, f"{asked}: there is no such path; GET /openapi.json tells all"))
+    allowed = (error.headers or {}).get("Allow", "")
+    answer = refuse(request, Refused(error.status_code, f"{asked}: this path takes {allowed}"))
+    answer.headers["Allow"] = allowed
+    return answer
 
 
 def _bug(request: Request, error: Exception) -> Response:

@@ -12,7 +12,8 @@ from hud_orchestrator.config.local import BUNDLED_CONTEXT
 from hud_orchestrator.local.atomic import remove_leftovers
 from hud_orchestrator.local.language_model import Recipe
 from hud_orchestrator.local.replies import Refused
-from hud_orchestrator.local.tree import ModelRecord, Tree, create_tree
+from hud_orchestrator.local.tree import Tree, create_tree
+from hud_orchestrator.local.tree_records import ModelRecord
 from hud_orchestrator.local.weights import Tensors
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.wire import Model, Provider
@@ -20,6 +21,7 @@ from hud_orchestrator.wire import Model, Provider
 log = get_logger()
 
 SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
+ANY_UUID = re.compile(r"[0-9A-Fa-f]{8}-?([0-9A-Fa-f]{4}-?){3}[0-9A-Fa-f]{12}")
 _NAMESPACE = uuid.UUID("6f3e3c0e-7b0a-5d0c-9a51-0d5f3c1b7a42")
 """Of the ids of base models: the same name has the same id in every service."""
 
@@ -45,14 +47,17 @@ class Catalog:
         return bases + [_model(one, tree.record.slug, is_trainable=True) for one, tree in self.forks.items()]
 
     def find(self, handle: str) -> Model:
-        """The model with this slug or id.
+        """The model with this slug or id; the id in any spelling of a UUID.
 
         Raises:
             Refused: 404.
         """
-        for model in self.models():
-            if handle in (model.model_name, model.id):
-                return model
+        models = self.models()
+        # In this order: a slug may look like a UUID.
+        for wanted in dict.fromkeys([handle, canonical(handle)]):
+            for model in models:
+                if wanted in (model.model_name, model.id):
+                    return model
         raise Refused(404, f"there is no model {handle!r}")
 
     def fork_of(self, handle: str) -> Tree:
@@ -104,6 +109,11 @@ class Catalog:
         """Make a fork known."""
         self.forks[tree.record.id] = tree
         return _model(tree.record.id, tree.record.slug, is_trainable=True)
+
+
+def canonical(handle: str) -> str:
+    """A UUID as ids are written, lower-case and with dashes; anything else as it is."""
+    return str(uuid.UUID(handle)) if ANY_UUID.fullmatch(handle) else handle
 
 
 def base_id(name: str) -> str:

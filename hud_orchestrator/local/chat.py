@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import secrets
-import time
-from typing import Any
 
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from hud_orchestrator.local.answers import Answer
+from hud_orchestrator.local.bodies import read_body
 from hud_orchestrator.local.chat_request import ChatRequest
-from hud_orchestrator.local.completion import Completion, Sampling, Sequence
+from hud_orchestrator.local.completion import Completion, Sampling
+from hud_orchestrator.local.continuation import compose_prompt
 from hud_orchestrator.local.engine import Engine
-from hud_orchestrator.local.replies import Refused, parse
+from hud_orchestrator.local.once import digest_of
+from hud_orchestrator.local.replies import Refused
 from hud_orchestrator.local.seeds import SeedBook
 from hud_orchestrator.local.service import Service
-from hud_orchestrator.local.vocabulary import Vocabulary
-
-_PROCESS = secrets.token_hex(8)
-_numbers = itertools.count()
-# Not a random id per reply: the call to the kernel lets go of the interpreter, and the engine's
-# thread may keep it for milliseconds.
+from hud_orchestrator.local.spoken import Listener
+from hud_orchestrator.local.streaming import Bell, EventStream
+from hud_orchestrator.wire import TrajectorySample
 
 
 class Chat:
@@ -31,7 +29,8 @@ class Chat:
     Returned log-probabilities are of the distribution that was sampled from, after temperature and
     top-p; a trainer compares them with the model's own, so on-policy training wants both at 1. The
     end-of-turn token is sampled too, so it is in ``token_ids`` but not in the text. With a stop
-    string, the text ends before it while ids and log-probabilities tell all that was sampled.
+    string, the text ends before it while ids and log-probabilities tell all that was sampled. The same
+    holds for tool calls, and the opening of a call that the request forces is part of the prompt.
     """
 
     def __init__(self, service: Service) -> None:
@@ -40,15 +39,29 @@ class Chat:
 
     async def complete(self, request: Request) -> Response:
         """POST ``/chat/completions``."""
-        asked = parse(ChatRequest, await request.body(), status=400)
-        if asked.stream:
-            raise Refused(400, "stream: true is not supported")
-        engine, source = await self._service.sampled(asked.model)
-        prompt = engine.model.vocabulary.render(asked.conversation())
-        completion = Completion(prompt, self._sampling(asked, prompt, engine.model.context), source=source)
+        asked, body = await read_body(request, ChatRequest, wrong=400)
+        engine, source = await self._service.sampled(asked.model, asked.checkpoint)
+        prompt = compose_prompt(asked, engine.model)
+        bell = Bell() if asked.stream else None
+        completion = Completion(
+            prompt,
+            self._sampling(asked, prompt, engine.model.context),
+            source=source,
+            progress=bell.ring if bell else None,
+        )
+        vocabulary = engine.model.vocabulary
+        answer = Answer(asked, completion, vocabulary, Listener(asked, vocabulary))
+
+        async def delivered() -> None:
+            self._record(request, body, completion)
+
         engine.sample(completion)
+        if bell is not None:
+            return EventStream(
+                answer, bell, delivered=delivered, withdraw=lambda: engine.withdraw(completion)
+            )
         await _finish(request, engine, completion)
-        return JSONResponse(_reply(asked, completion, engine.model.vocabulary))
+        return JSONResponse(answer.whole(), background=BackgroundTask(delivered))
 
     def _sampling(self, asked: ChatRequest, prompt: tuple[int, ...], context: int) -> Sampling:
         room = context - len(prompt)
@@ -68,7 +81,21 @@ class Chat:
             stop=asked.stops(),
             seed=seed,
             choices=asked.n or 1,
+            alternatives=asked.top_logprobs or 0,
         )
+
+    def _record(self, request: Request, body: bytes, completion: Completion) -> None:
+        """Keep a delivered turn under its trace: the first choice, for that is the one that agents read."""
+        trace_id = request.headers.get("Trace-Id")
+        if not trace_id:
+            return
+        first = completion.sequences[0]
+        sample = TrajectorySample.model_construct(
+            prompt_token_ids=list(completion.prompt),
+            output_token_ids=first.token_ids,
+            output_logprobs=first.logprobs,
+        )
+        self._service.traces.record(trace_id, sample, request=digest_of(body))
 
 
 async def _finish(request: Request, engine: Engine, completion: Completion) -> None:
@@ -77,7 +104,7 @@ async def _finish(request: Request, engine: Engine, completion: Completion) -> N
     gone = asyncio.create_task(_disconnected(request))
     try:
         await asyncio.wait({done, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not done.done():
+        if gone.done():
             raise Refused(499, "the client has gone away")
         done.result()
     finally:
@@ -89,42 +116,3 @@ async def _finish(request: Request, engine: Engine, completion: Completion) -> N
 async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-def _reply(asked: ChatRequest, completion: Completion, vocabulary: Vocabulary) -> dict[str, Any]:
-    sampled = sum(len(sequence.token_ids) for sequence in completion.sequences)
-    return {
-        "id": f"chatcmpl-{_PROCESS}-{next(_numbers)}",
-        "object": "chat.completion",
-        "created": int(time.time()),
-        "model": asked.model,
-        "system_fingerprint": completion.weights.id,
-        "choices": [
-            _choice(index, sequence, asked, vocabulary) for index, sequence in enumerate(completion.sequences)
-        ],
-        "usage": {
-            "prompt_tokens": len(completion.prompt),
-            "completion_tokens": sampled,
-            "total_tokens": len(completion.prompt) + sampled,
-        },
-    }
-
-
-def _choice(index: int, sequence: Sequence, asked: ChatRequest, vocabulary: Vocabulary) -> dict[str, Any]:
-    choice: dict[str, Any] = {
-        "index": index,
-        "message": {"role": "assistant", "content": sequence.text(vocabulary)},
-        "finish_reason": sequence.finish_reason,
-        "logprobs": None,
-    }
-    if asked.logprobs:
-        choice["logprobs"] = {
-            "content": [
-                {"token": vocabulary.token(token), "logprob": logprob, "bytes": None, "top_logprobs": []}
-                for token, logprob in zip(sequence.token_ids, sequence.logprobs, strict=True)
-            ]
-        }
-    if asked.return_token_ids:
-        choice["prompt_token_ids"] = sequence.completion.prompt
-        choice["token_ids"] = sequence.token_ids
-    return choice

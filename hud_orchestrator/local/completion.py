@@ -24,13 +24,25 @@ class Sampling:
     stop: tuple[str, ...]
     seed: int
     choices: int
+    alternatives: int = 0
+    """How many of the likeliest tokens are told at each position, beside the one that was drawn."""
 
 
 class Completion:
     """One request: a prompt, and as many sequences as it wants choices, all from one snapshot."""
 
-    def __init__(self, prompt: Several[int], sampling: Sampling, *, source: Callable[[], Weights]) -> None:
-        """Ask for completions of *prompt* from the snapshot that *source* gives when sampling begins."""
+    def __init__(
+        self,
+        prompt: Several[int],
+        sampling: Sampling,
+        *,
+        source: Callable[[], Weights],
+        progress: Callable[[], None] | None = None,
+    ) -> None:
+        """Ask for completions of *prompt* from the snapshot that *source* gives when sampling begins.
+
+        *progress*, if there is one, is called by the engine's thread after every token.
+        """
         self.prompt = tuple(prompt)
         self.sampling = sampling
         self.done: Future[None] = Future()
@@ -40,6 +52,7 @@ class Completion:
         self.abandoned = False
         """Set by the event loop when nobody waits any more; the engine then drops the sequences."""
         self.sequences = [Sequence(self, index) for index in range(sampling.choices)]
+        self.progress = progress
         self._source = source
         self._weights: Weights | None = None
 
@@ -64,6 +77,8 @@ class Sequence:
         self.completion = completion
         self.token_ids: list[int] = []
         self.logprobs: list[float] = []
+        self.alternatives: list[list[tuple[int, float]]] = []
+        """The likeliest tokens at each position and their log-probabilities, where they are wished for."""
         self.finish_reason: Literal["stop", "length"] | None = None
         seed = completion.sampling.seed & (2**64 - 1)
         # From a SeedSequence, not a key: with a key, numpy asks the kernel for entropy as well, unused.
@@ -90,10 +105,15 @@ class Sequence:
             self.finish_reason = "length"
         if self.finish_reason and all(one.finish_reason for one in self.completion.sequences):
             self.completion.done.set_result(None)
+        if self.completion.progress is not None:
+            self.completion.progress()
 
-    def text(self, vocabulary: Vocabulary) -> str:
+    def text(self, vocabulary: Vocabulary, *, with_markers: bool = False) -> str:
         """The text of the tokens, cut before the first stop string."""
-        text = vocabulary.text(self.token_ids)
+        return self.cut(vocabulary.text(self.token_ids, with_markers=with_markers))
+
+    def cut(self, text: str) -> str:
+        """*text* before the first stop string."""
         cuts = [at for stop in self.completion.sampling.stop if (at := text.find(stop)) >= 0]
         return text[: min(cuts)] if cuts else text
 

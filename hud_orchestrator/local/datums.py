@@ -7,40 +7,54 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from hud_orchestrator.local.advantages import Advantages, group_advantages
+from hud_orchestrator.local.advantages import group_advantages
 from hud_orchestrator.local.replies import Refused
 from hud_orchestrator.losses.registry import BUILT_IN, BuiltIn
-from hud_orchestrator.wire import ForwardBackwardRequest, TrajectoryPayload, TrajectorySample
+from hud_orchestrator.wire import ForwardBackwardRequest, ForwardRequest, TrajectoryPayload, TrajectorySample
 
 DIVIDE_BY_STD = "advantage_std"
 """The key of ``loss_fn_config`` that the service itself knows, whatever the loss."""
 
+LARGEST_REWARD = 1e30
+"""Bound of a scaled reward: squares of it stay finite."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Datum:
     """One turn: what the policy saw, and what it did."""
 
+    trajectory: int
+    """Position in the request's ``inputs`` of the trajectory that it belongs to."""
     prompt: Sequence[int]
     output: Sequence[int]
     sampling_logprobs: Sequence[float]
     """One per output token, in nats; empty when the client sent none and the loss needs none."""
-    advantage: float
+    credit: Sequence[float] = ()
+    """What the loss weighs each output token by: an advantage, or a weight of the client's. Empty
+    until it is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """A checked request."""
+    """A checked request to add a gradient."""
 
     datums: list[Datum]
+    """With credit."""
     rewards: list[float]
     """As they were sent, before scaling. One per trajectory."""
-    advantages: Advantages
     loss: BuiltIn
     config: Mapping[str, float]
-    substeps: int
+    groups_without_spread: int | None = None
+    """``None``: the loss is the client's, and what its groups are is its own business."""
+    substeps: int = 1
+
+    @property
+    def credited(self) -> list[Datum]:
+        """The datums that can add something to the gradient."""
+        return [datum for datum in self.datums if any(datum.credit)]
 
     @property
     def comparable(self) -> bool:
@@ -56,47 +70,58 @@ class Limits:
     vocab_size: int
 
 
-def read_batch(request: ForwardBackwardRequest, limits: Limits) -> Batch:
+def read_batch(
+    request: ForwardBackwardRequest, trajectories: Sequence[TrajectoryPayload], limits: Limits
+) -> Batch:
     """Check everything about *request* that can be checked without computing.
+
+    Args:
+        request: what was asked.
+        trajectories: its ``inputs``, in order, with trace ids resolved.
+        limits: of the model.
 
     Raises:
         Refused: 422, with the place and the number that is wrong.
     """
-    trajectories = _inline(request)
     loss, config, divide_by_std = _loss(request)
-    size = request.group_size
-    if size is not None and len(trajectories) % size:
-        raise Refused(422, f"{len(trajectories)} inputs cannot be cut into groups of group_size {size}")
+    datums = read_datums(request, trajectories, limits, needs_logprobs=loss.off_policy)
     rewards = [trajectory.reward for trajectory in trajectories]
-    for index, reward in enumerate(rewards):
-        if not math.isfinite(reward * request.reward_scale):
-            raise Refused(
-                422, f"inputs[{index}].reward is not a finite number: {reward} x {request.reward_scale}"
-            )
     advantages = group_advantages(
-        rewards, group_size=size, scale=request.reward_scale, divide_by_std=divide_by_std
+        rewards, group_size=request.group_size, scale=request.reward_scale, divide_by_std=divide_by_std
     )
-    datums = [
-        _datum(sample, advantages.values[index], loss, limits, where=f"inputs[{index}].samples[{turn}]")
-        for index, trajectory in enumerate(trajectories)
-        for turn, sample in enumerate(trajectory.samples)
-    ]
+    worth = advantages.values if loss.off_policy else [1.0] * len(rewards)
     return Batch(
-        datums=datums,
+        datums=[replace(one, credit=[worth[one.trajectory]] * len(one.output)) for one in datums],
         rewards=rewards,
-        advantages=advantages,
+        groups_without_spread=advantages.groups_without_spread,
         loss=loss,
         config=config,
         substeps=request.num_substeps,
     )
 
 
-def _inline(request: ForwardBackwardRequest) -> list[TrajectoryPayload]:
-    inline = [one for one in request.inputs if isinstance(one, TrajectoryPayload)]
-    bare = [one for one in request.inputs if isinstance(one, str)]
-    if bare:
-        raise Refused(422, f"trace ids cannot be resolved, send trajectories inline: {', '.join(bare[:5])}")
-    return inline
+def read_datums(
+    request: ForwardBackwardRequest | ForwardRequest,
+    trajectories: Sequence[TrajectoryPayload],
+    limits: Limits,
+    *,
+    needs_logprobs: bool,
+) -> list[Datum]:
+    """The turns of all trajectories, in order, without credit.
+
+    Raises:
+        Refused: 422, with the place and the number that is wrong.
+    """
+    size = request.group_size
+    if size is not None and len(trajectories) % size:
+        raise Refused(422, f"{len(trajectories)} inputs cannot be cut into groups of group_size {size}")
+    for index, trajectory in enumerate(trajectories):
+        _check_reward(trajectory.reward, request.reward_scale, where=f"inputs[{index}].reward")
+    return [
+        _datum(sample, index, limits, needs_logprobs=needs_logprobs, where=f"inputs[{index}].samples[{turn}]")
+        for index, trajectory in enumerate(trajectories)
+        for turn, sample in enumerate(trajectory.samples)
+    ]
 
 
 def _loss(request: ForwardBackwardRequest) -> tuple[BuiltIn, dict[str, float], bool]:
@@ -113,13 +138,22 @@ def _loss(request: ForwardBackwardRequest) -> tuple[BuiltIn, dict[str, float], b
         raise Refused(422, f"loss_fn_config: {error}; every loss also takes {DIVIDE_BY_STD}") from error
 
 
-def _datum(sample: TrajectorySample, advantage: float, loss: BuiltIn, limits: Limits, *, where: str) -> Datum:
+def _check_reward(reward: float, scale: float, *, where: str) -> None:
+    if not (math.isfinite(reward) and math.isfinite(scale)):
+        raise Refused(422, f"{where} is not a finite number: {reward} x reward_scale {scale}")
+    if max(abs(reward), abs(reward * scale)) > LARGEST_REWARD:
+        raise Refused(422, f"{where} is beyond {LARGEST_REWARD:g}: {reward} x reward_scale {scale}")
+
+
+def _datum(
+    sample: TrajectorySample, trajectory: int, limits: Limits, *, needs_logprobs: bool, where: str
+) -> Datum:
     prompt, output, logprobs = _prompt(sample, where), sample.output_token_ids, sample.output_logprobs
     if not prompt:
         raise Refused(422, f"{where} has no prompt: send prompt_token_ids or prompt_chunks")
     if not output:
         raise Refused(422, f"{where}.output_token_ids is empty")
-    if len(logprobs) != len(output) and (loss.off_policy or logprobs):
+    if len(logprobs) != len(output) and (needs_logprobs or logprobs):
         raise Refused(422, f"{where} has {len(output)} output_token_ids and {len(logprobs)} output_logprobs")
     if not all(map(math.isfinite, logprobs)):
         raise Refused(422, f"{where}.output_logprobs has a number that is not finite")
@@ -130,7 +164,7 @@ def _datum(sample: TrajectorySample, advantage: float, loss: BuiltIn, limits: Li
     if low < 0 or high >= limits.vocab_size:
         wrong = low if low < 0 else high
         raise Refused(422, f"{where}: token id {wrong} is outside the vocabulary of {limits.vocab_size}")
-    return Datum(prompt, output, logprobs, advantage if loss.off_policy else 1.0)
+    return Datum(trajectory=trajectory, prompt=prompt, output=output, sampling_logprobs=logprobs)
 
 
 def _prompt(sample: TrajectorySample, where: str) -> list[int]:

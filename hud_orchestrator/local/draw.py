@@ -9,7 +9,9 @@ _BELOW_ONE = 1 - 2**-23
 """Largest uniform that is used: times any total it stays below that total in fp32."""
 
 
-def draw(logits: Tensor, uniforms: Tensor, temperatures: Tensor, top_ps: Tensor) -> tuple[Tensor, Tensor]:
+def draw(
+    logits: Tensor, uniforms: Tensor, temperatures: Tensor, top_ps: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Sample one token per row, by inverting the cumulative distribution in vocabulary order.
 
     A row's token depends on its own logits and uniform only, so neighbours in the batch change it
@@ -22,12 +24,14 @@ def draw(logits: Tensor, uniforms: Tensor, temperatures: Tensor, top_ps: Tensor)
         top_ps: keep the fewest most likely tokens whose probability reaches this, in (0, 1]. Shape [B].
 
     Returns:
-        Token ids, shape [B]; and their log-probabilities in nats, shape [B], under the distribution
-        that was drawn from: after temperature and top-p. For temperature 0, under the model's own
-        softmax, for that draw has no distribution worth the name.
+        Token ids, shape [B]; their log-probabilities in nats, shape [B]; and those of every token, shape
+        [B, V]; under the distribution that was drawn from: after temperature and top-p. For temperature
+        0, under the model's own softmax, for that draw has no distribution worth the name.
     """
     greedy = temperatures == 0
-    scaled = logits / torch.where(greedy, 1.0, temperatures)[:, None]
+    # From the largest down, so that a temperature of almost 0 gives -inf and not a quotient of infinities.
+    below = logits - logits.amax(-1, keepdim=True)
+    scaled = below / torch.where(greedy, 1.0, temperatures)[:, None]
     logprobs = torch.log_softmax(scaled, dim=-1)
     if bool((top_ps < 1).any()):
         logprobs = torch.where((greedy | (top_ps >= 1))[:, None], logprobs, _nucleus(logprobs, top_ps))
@@ -36,7 +40,7 @@ def draw(logits: Tensor, uniforms: Tensor, temperatures: Tensor, top_ps: Tensor)
     points = uniforms.clamp(max=_BELOW_ONE)[:, None] * cumulative[:, -1:]
     drawn = torch.searchsorted(cumulative, points, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
     tokens = torch.where(greedy, logits.argmax(-1), drawn)
-    return tokens, logprobs.gather(1, tokens[:, None])[:, 0]
+    return tokens, logprobs.gather(1, tokens[:, None])[:, 0], logprobs
 
 
 def _nucleus(logprobs: Tensor, top_ps: Tensor) -> Tensor:
@@ -44,7 +48,7 @@ def _nucleus(logprobs: Tensor, top_ps: Tensor) -> Tensor:
     ordered, order = logprobs.sort(dim=-1, descending=True, stable=True)
     probabilities = ordered.exp()
     before = probabilities.cumsum(-1) - probabilities
-    # The first token has nothing before it, so at least one is kept.
-    ordered = ordered.masked_fill(before >= top_ps[:, None], -torch.inf)
+    # The first token has nothing before it, and stays also when top-p is too small for fp32.
+    ordered = ordered.masked_fill((before > 0) & (before >= top_ps[:, None]), -torch.inf)
     kept = torch.empty_like(logprobs).scatter_(1, order, ordered)
     return kept - kept.logsumexp(-1, keepdim=True)

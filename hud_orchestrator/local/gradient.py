@@ -22,7 +22,7 @@ class Gradient:
     """What one call adds to what has accumulated."""
 
     tensors: Tensors
-    """By parameter name, fp32. Empty when every advantage was zero."""
+    """By parameter name, fp32. Empty when every credit was zero."""
     tally: Tally
 
 
@@ -39,7 +39,7 @@ def compute_gradient(
     """
     tally = Tally(comparable=batch.comparable)
     total: dict[str, Tensor] = {}
-    for substep in _slices([one for one in batch.datums if one.advantage != 0], batch.substeps):
+    for substep in _slices(batch.credited, batch.substeps):
         for micro in cut(
             substep, tokens=tokens_per_microbatch, vocab_size=model.vocab_size, device=model.device
         ):
@@ -58,7 +58,7 @@ def _microbatch_gradient(
         distribution = torch.log_softmax(model.logits(leaves, micro.input_ids, micro.wanted), dim=-1)
         logprobs = distribution.gather(1, micro.actions[:, None])[:, 0]
         mask = torch.ones_like(logprobs)
-        loss = batch.loss.compute(logprobs, micro.sampling_logprobs, micro.advantages, mask, batch.config)
+        loss = batch.loss.compute(logprobs, micro.sampling_logprobs, micro.credit, mask, batch.config)
     if not bool(loss.isfinite()):
         raise Refused(409, f"the loss is {float(loss.detach())}; nothing was added to what has accumulated")
     with torch.no_grad():
@@ -74,6 +74,7 @@ def _accumulate(total: dict[str, Tensor], addition: Tensors) -> None:
 
 
 def _slices(datums: Sequence[Datum], count: int) -> list[Sequence[Datum]]:
-    """*count* contiguous slices of nearly equal length."""
-    edges = [len(datums) * index // count for index in range(count + 1)]
+    """*count* contiguous slices of nearly equal length, or fewer of one datum each."""
+    count = min(count, len(datums))
+    edges = [len(datums) * index // count for index in range(count + 1)] if count else []
     return [datums[low:high] for low, high in pairwise(edges)]

@@ -24,7 +24,9 @@ REMEMBERED_KEYS = 1024
 class OnceOnly:
     """The training calls in hand, and the keys of the latest ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, capacity: int = REMEMBERED_KEYS) -> None:
+        """Remember the outcomes of the latest *capacity* keys."""
+        self._capacity = capacity
         self._running: set[asyncio.Task[Any]] = set()
         self._known: OrderedDict[str, tuple[str, asyncio.Task[Any]]] = OrderedDict()
 
@@ -45,7 +47,7 @@ class OnceOnly:
         else:
             task = asyncio.create_task(work(), name="training call")
             self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            task.add_done_callback(self._ended)
             if key is not None:
                 self._remember(key, digest, task)
         # The handler may be cancelled; the call may not.
@@ -56,10 +58,16 @@ class OnceOnly:
         if self._running:
             await asyncio.wait(self._running, timeout=timeout_s)
 
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        # Looked at here, or asyncio would complain about the failure of a call that nobody waits for.
+        if not task.cancelled():
+            task.exception()
+
     def _remember(self, key: str, digest: str, task: asyncio.Task[Any]) -> None:
         self._known[key] = (digest, task)
         task.add_done_callback(lambda ended: self._forget_failed(key, ended))
-        while len(self._known) > REMEMBERED_KEYS:
+        while len(self._known) > self._capacity:
             self._known.popitem(last=False)
 
     def _forget_failed(self, key: str, task: asyncio.Task[Any]) -> None:

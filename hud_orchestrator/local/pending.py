@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -26,9 +27,9 @@ class Pending:
     metrics: dict[str, float] = field(default_factory=dict)
     """Of the latest call."""
 
-    def plus(self, batch: Batch, gradient: Gradient) -> Pending:
-        """With one more call's gradient."""
-        metrics = {**gradient.tally.metrics(), **reward_metrics(batch)}
+    def plus(self, batch: Batch, gradient: Gradient, told: Mapping[str, float]) -> Pending:
+        """With one more call's gradient. What the client *told* about it goes before what we know."""
+        metrics = {**gradient.tally.metrics(), **batch_metrics(batch), **told}
         return Pending(
             gradients=_add(self.gradients, gradient.tensors),
             rewards=(*self.rewards, *batch.rewards),
@@ -51,13 +52,19 @@ class Pending:
         }
 
 
-def reward_metrics(batch: Batch) -> dict[str, float]:
-    """Metrics of a batch that need no model: rewards are as sent, ``tokens`` counts every action token."""
+def batch_metrics(batch: Batch) -> dict[str, float]:
+    """Metrics of a batch that need no model.
+
+    Rewards are as sent; ``tokens`` counts every action token; ``added`` counts the datums that could
+    add something to the gradient, so at 0 the call was accepted and added nothing.
+    """
+    flat = batch.groups_without_spread
     return {
         "reward_mean": statistics.fmean(batch.rewards),
         "reward_std": statistics.pstdev(batch.rewards),
         "tokens": float(num_actions(batch)),
-        "groups_without_spread": float(batch.advantages.groups_without_spread),
+        "added": float(len(batch.credited)),
+        **({} if flat is None else {"groups_without_spread": float(flat)}),
     }
 
 

@@ -11,6 +11,9 @@ from starlette.responses import JSONResponse, Response
 from hud_orchestrator.errors import OrchestratorError
 
 GATEWAY_PATHS = ("/chat/completions", "/v1/chat/completions")
+"""Paths of chat completions."""
+
+OPENAI_PATHS = (*GATEWAY_PATHS, "/models", "/v1/models")
 """Paths whose errors have OpenAI's shape; a bare ``detail`` would lose its text in that client."""
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -31,26 +34,31 @@ def refuse(request: Request, refusal: Exception) -> Response:
     """The answer to a refused request, in the shape that its path's clients read."""
     assert isinstance(refusal, Refused)
     body: dict[str, Any] = {"detail": refusal.detail}
-    if request.url.path in GATEWAY_PATHS:
-        kind = _TYPES.get(refusal.status, "server_error")
-        body["error"] = {"message": refusal.detail, "type": kind, "code": refusal.status}
+    if request.url.path in OPENAI_PATHS:
+        body |= openai_error(refusal)
     headers = {}
     if refusal.retry_after_s is not None:
         headers["Retry-After"] = str(refusal.retry_after_s)
-    elif request.url.path in GATEWAY_PATHS:
+    elif request.url.path in OPENAI_PATHS:
         # OpenAI's client repeats every 5xx and 409; only what says when to come back is worth it.
         headers["x-should-retry"] = "false"
     return JSONResponse(body, refusal.status, headers)
 
 
-def parse(model: type[Body], raw: bytes, *, status: int = 422) -> Body:
-    """Read a request body.
+def openai_error(refusal: Refused) -> dict[str, Any]:
+    """The refusal as OpenAI's clients read it."""
+    kind = _TYPES.get(refusal.status, "server_error")
+    return {"error": {"message": refusal.detail, "type": kind, "param": None, "code": refusal.status}}
+
+
+def parse(model: type[Body], raw: bytes, *, status: int = 422, strict: bool | None = None) -> Body:
+    """Read a request body; when *strict*, a string or a bool is no number, and 5.0 no integer.
 
     Raises:
         Refused: it is not JSON, or not a *model*; the line names each wrong field.
     """
     try:
-        return model.model_validate_json(raw)
+        return model.model_validate_json(raw, strict=strict)
     except ValidationError as error:
         raise Refused(
             status, "; ".join(_mistake(one) for one in error.errors(include_url=False)[:5])

@@ -2,38 +2,159 @@
 
 from __future__ import annotations
 
+import json
+import math
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
-from hud_orchestrator.local.replies import parse
+from hud_orchestrator.local.bodies import read_body, read_bytes
+from hud_orchestrator.local.openapi import Endpoint, Query
+from hud_orchestrator.local.openapi.replies import Accepted, Events, JobPage, ReportedTrace, TracePage, Who
+from hud_orchestrator.local.query import whole_number
 from hud_orchestrator.local.service import Service
-from hud_orchestrator.wire import TraceExit
+from hud_orchestrator.local.traces import Trace, Traces, plain_id
+from hud_orchestrator.wire import JobEnter, TraceEnter, TraceExit, TrajectorySample
 
 SDK_EVENTS_PATH = "/v3/api/sdk-events/cli"
 """The one route without a key: the SDK's command line sends none."""
 
-REMEMBERED_TRACES = 100_000
-"""Rewards that are kept; the oldest go first."""
+REMEMBERED_JOBS = 1000
+
+PAGE = 100
+"""Items of a list, when the client does not say how many it wants."""
+
+_LIMIT = (Query(name="limit", text=f"Items at most; default: {PAGE}."),)
 
 
-def report_routes(service: Service) -> list[Route]:
-    """Routes of reporting and telemetry."""
+def report_routes(service: Service) -> list[Endpoint]:
+    """Routes of reporting and telemetry, and of reading what was reported."""
+    jobs: OrderedDict[str, JobEnter] = OrderedDict()
+    return [*_reporting(service.traces, jobs), *_reading(service.traces, jobs)]
+
+
+def _reporting(traces: Traces, jobs: OrderedDict[str, JobEnter]) -> list[Endpoint]:
 
     async def accept(_request: Request) -> Response:
         return JSONResponse({})
 
+    async def enter_job(request: Request) -> Response:
+        jobs[plain_id(request.path_params["id"])], _ = await read_body(request, JobEnter)
+        while len(jobs) > REMEMBERED_JOBS:
+            jobs.popitem(last=False)
+        return JSONResponse({})
+
+    async def enter(request: Request) -> Response:
+        entered, _ = await read_body(request, TraceEnter)
+        traces.enter(request.path_params["id"], entered)
+        return JSONResponse({})
+
     async def leave(request: Request) -> Response:
-        ended = parse(TraceExit, await request.body())
-        service.rewards[request.path_params["id"]] = ended.reward
-        while len(service.rewards) > REMEMBERED_TRACES:
-            del service.rewards[next(iter(service.rewards))]
+        ended, _ = await read_body(request, TraceExit)
+        traces.exit(request.path_params["id"], ended)
+        return JSONResponse({})
+
+    async def telemetry(request: Request) -> Response:
+        traces.report(request.path_params["id"], _samples(await read_bytes(request)))
         return JSONResponse({})
 
     return [
-        Route("/v2/trace/job/{id}/enter", accept, methods=["POST"]),
-        Route("/v2/trace/{id}/enter", accept, methods=["POST"]),
-        Route("/v2/trace/{id}/exit", leave, methods=["POST"]),
-        Route("/v3/api/trace/{id}/telemetry-upload", accept, methods=["POST"]),
-        Route(SDK_EVENTS_PATH, accept, methods=["POST"]),
+        Endpoint(
+            "POST", "/v2/trace/job/{id}/enter", enter_job, "A job begins", body=JobEnter, reply=Accepted
+        ),
+        Endpoint("POST", "/v2/trace/{id}/enter", enter, "A rollout begins", body=TraceEnter, reply=Accepted),
+        Endpoint("POST", "/v2/trace/{id}/exit", leave, "A rollout has ended", body=TraceExit, reply=Accepted),
+        Endpoint(
+            "POST",
+            "/v3/api/trace/{id}/telemetry-upload",
+            telemetry,
+            "Spans of a rollout; their samples are kept, the rest is not",
+            body=Any,
+            reply=Accepted,
+        ),
+        Endpoint("POST", SDK_EVENTS_PATH, accept, "Ignored", reply=Accepted, keyed=False),
     ]
+
+
+def _reading(traces: Traces, jobs: OrderedDict[str, JobEnter]) -> list[Endpoint]:
+    async def trace(request: Request) -> Response:
+        return JSONResponse(_told(traces.get(request.path_params["id"])))
+
+    async def events(request: Request) -> Response:
+        traces.get(request.path_params["id"])
+        return JSONResponse({"events": []})
+
+    async def list_jobs(request: Request) -> Response:
+        items = [{"id": key, **job.model_dump()} for key, job in reversed(jobs.items())]
+        return _page(items, request)
+
+    async def list_traces(request: Request) -> Response:
+        job = plain_id(request.path_params["id"])
+        items = [_told(one) for one in traces.all() if _job(one) == job]
+        return _page(items, request)
+
+    async def who(_request: Request) -> Response:
+        return JSONResponse({"user_id": "local", "team_id": "local"})
+
+    return [
+        Endpoint("GET", "/v2/trace/{id}", trace, "A rollout", reply=ReportedTrace, refusals=[404]),
+        Endpoint("GET", "/v2/trace/{id}/events", events, "Its events", reply=Events, refusals=[404]),
+        Endpoint("GET", "/v2/jobs", list_jobs, "The jobs of late, newest first", reply=JobPage, query=_LIMIT),
+        Endpoint(
+            "GET",
+            "/v2/jobs/{id}/traces",
+            list_traces,
+            "The rollouts of a job, oldest first",
+            reply=TracePage,
+            query=_LIMIT,
+        ),
+        Endpoint("GET", "/v2/auth/me", who, "Whose key it is", reply=Who),
+    ]
+
+
+def _told(trace: Trace) -> dict[str, Any]:
+    ended = trace.ended
+    return {
+        "id": trace.id,
+        "job_id": _job(trace),
+        "task_slug": trace.entered.task_slug if trace.entered else None,
+        "model": trace.entered.model if trace.entered else None,
+        "status": ended.status if ended else "running",
+        "reward": _finite(ended.reward) if ended else None,
+        "error": ended.error if ended else None,
+        "evaluation_result": _finite(ended.evaluation_result) if ended else None,
+        "num_turns": len(trace.samples()),
+    }
+
+
+def _finite(value: Any) -> Any:
+    """*value* with ``None`` for what JSON has no number for."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _job(trace: Trace) -> str | None:
+    return plain_id(trace.entered.job_id) if trace.entered and trace.entered.job_id else None
+
+
+def _page(items: list[dict[str, Any]], request: Request) -> Response:
+    return JSONResponse({"items": items[: whole_number(request, "limit", PAGE)], "total": len(items)})
+
+
+def _samples(body: bytes) -> Iterator[tuple[int, str, TrajectorySample]]:
+    """The samples of an upload, by step and span. What is not understood is passed over."""
+    try:
+        spans = json.loads(body)["telemetry"]
+        for span in spans:
+            payload = (span.get("attributes") or {}).get("hud.payload") or {}
+            if isinstance(payload, dict) and payload.get("sample"):
+                sample = TrajectorySample.model_validate(payload["sample"])
+                yield int(payload.get("step_id") or 0), str(span.get("span_id")), sample
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        return

@@ -10,6 +10,7 @@ thread.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Sequence as Several
@@ -211,7 +212,12 @@ class _Batch:
         uniforms = torch.tensor([row.uniform() for row in rows], dtype=torch.float32, device=logits.device)
         temperatures = torch.tensor([wish.temperature for wish in wishes], device=logits.device)
         top_ps = torch.tensor([wish.top_p for wish in wishes], device=logits.device)
-        tokens, logprobs = draw(logits, uniforms, temperatures, top_ps)
+        tokens, logprobs, distributions = draw(logits, uniforms, temperatures, top_ps)
+        for index, row in enumerate(rows):
+            if row.completion.sampling.alternatives:
+                row.alternatives.append(
+                    _likeliest(distributions[index], row.completion.sampling.alternatives)
+                )
         sound = logprobs.isfinite().tolist()
         for row, token, logprob, is_sound in zip(
             rows, tokens.tolist(), logprobs.tolist(), sound, strict=True
@@ -220,7 +226,7 @@ class _Batch:
                 detail = (
                     f"checkpoint {self.weights.id} gives probabilities that are not finite; it has diverged"
                 )
-                row.completion.fail(Refused(500, detail))
+                row.completion.fail(Refused(409, detail))
             elif not row.completion.abandoned:
                 row.accept(token, logprob, eos_ids=self._model.eos_ids, vocabulary=self._model.vocabulary)
 
@@ -230,3 +236,10 @@ class _Batch:
                 self._cache.leave(index)
                 self.rows[index] = self.rows[-1]
                 self.rows.pop()
+
+
+def _likeliest(logprobs_V: Tensor, count: int) -> list[tuple[int, float]]:
+    """Up to *count* tokens that can be drawn at all, the likeliest first."""
+    values, tokens = logprobs_V.topk(min(count, len(logprobs_V)))
+    pairs = zip(tokens.tolist(), values.tolist(), strict=True)
+    return [(token, logprob) for token, logprob in pairs if math.isfinite(logprob)]

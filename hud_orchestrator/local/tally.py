@@ -50,7 +50,7 @@ class Tally:
         """Finite numbers by name; what was not measured is left out.
 
         ``loss:sum`` is the call's loss. Means are over the tokens that were computed with, which
-        leaves out trajectories of zero advantage: ``entropy`` of the policy in nats; ``ratio_mean``,
+        leaves out turns without credit: ``entropy`` of the policy in nats; ``ratio_mean``,
         ``ratio_max`` of pi / q; ``clipped_share`` outside the loss's bounds, 0 to 1; ``kl_k1`` and
         ``kl_k3``, two estimates of KL(q || pi) in nats (Schulman, "Approximating KL divergence").
         """

@@ -8,63 +8,111 @@ fail, so an error anywhere leaves the model as it was.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Generator
-from dataclasses import replace
-from datetime import UTC, datetime
+from collections.abc import Generator, Mapping, Sequence
 from typing import TypeVar
 
+from hud_orchestrator.config.local import LocalSection
 from hud_orchestrator.local.adamw import Stepped, adamw_step, check_settings
+from hud_orchestrator.local.client_loss import read_forward, tensors_of, weigh
 from hud_orchestrator.local.datums import Batch, Limits, read_batch
+from hud_orchestrator.local.describe import describe
 from hud_orchestrator.local.engine import Engine, Job
+from hud_orchestrator.local.forwards import Forwards
 from hud_orchestrator.local.gradient import compute_gradient
+from hud_orchestrator.local.logprobs import compute_logprobs
 from hud_orchestrator.local.pending import Pending
 from hud_orchestrator.local.replies import Refused
-from hud_orchestrator.local.tree import Node, Tree
+from hud_orchestrator.local.tree import Tree
+from hud_orchestrator.local.tree_records import Node
 from hud_orchestrator.local.weights import TrainState, Weights
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.wire import (
-    Checkpoint,
+    BackwardRequest,
     ForwardBackwardRequest,
     ForwardBackwardResult,
+    ForwardRequest,
+    ForwardResult,
     OptimStepRequest,
     OptimStepResult,
+    TrajectoryPayload,
 )
 
 log = get_logger()
 T = TypeVar("T")
 
-NOTHING = "nothing has accumulated since the last step: no forward-backward, or only zero advantages"
+NOTHING = (
+    "nothing has accumulated since the last step: no forward-backward or backward, "
+    "or only zero advantages or weights"
+)
 
 
 class TrainedModel:
     """A fork that is loaded. Its methods are called by the event loop only."""
 
-    def __init__(self, tree: Tree, engine: Engine, state: TrainState, *, tokens_per_microbatch: int) -> None:
+    def __init__(self, tree: Tree, engine: Engine, state: TrainState, *, local: LocalSection) -> None:
         """Serve *tree* with *engine*, beginning at *state*, the state of its head."""
         self.tree = tree
         self.engine = engine
-        self._tokens_per_microbatch = tokens_per_microbatch
+        self._keep = local.keep
+        self._tokens_per_microbatch = local.tokens_per_microbatch
+        self._limits = Limits(engine.model.context, engine.model.vocab_size)
         self._one_at_a_time = asyncio.Lock()
         self._state = state
         self._pending = Pending()
+        self._forwards = Forwards()
         self.weights = self._snapshot()
         """What is sampled from now. The engine's thread reads it; a promotion replaces it."""
 
-    async def forward_backward(self, request: ForwardBackwardRequest) -> ForwardBackwardResult:
-        """Add one batch's gradient to what has accumulated.
+    async def forward_backward(
+        self, request: ForwardBackwardRequest, trajectories: Sequence[TrajectoryPayload]
+    ) -> ForwardBackwardResult:
+        """Add one batch's gradient to what has accumulated. *trajectories*: the inputs, resolved.
 
         Raises:
             Refused: the request is wrong (422) or its numbers are not finite (409). Nothing changed.
         """
         async with self._one_at_a_time:
-            begin = time.perf_counter()
-            model = self.engine.model
-            batch = read_batch(request, Limits(model.context, model.vocab_size))
-            self._pending = await self._compute(self._accumulate(batch))
-            metrics = {**self._pending.metrics, "seconds": time.perf_counter() - begin}
-        log.info("batch.trained", model=self.tree.record.slug, loss=batch.loss.name, **metrics)
-        return ForwardBackwardResult(metrics=metrics, num_datums=len(batch.datums))
+            return await self._add(read_batch(request, trajectories, self._limits), {})
+
+    async def forward(
+        self, request: ForwardRequest, trajectories: Sequence[TrajectoryPayload]
+    ) -> ForwardResult:
+        """Log-probabilities under the current policy, and the id of one ``backward``.
+
+        The id lives until a backward has used it, until a step or a set head ends the policy it was
+        computed on, or until ``LIVE_FORWARDS`` newer ones exist. *trajectories*: the inputs, resolved.
+
+        Raises:
+            Refused: the request is wrong (422) or the policy has diverged (409). Nothing changed.
+        """
+        async with self._one_at_a_time:
+            forward = read_forward(request, trajectories, self._limits)
+            logprobs = await self._compute(
+                compute_logprobs(
+                    self.engine.model,
+                    self._state.tensors,
+                    forward.datums,
+                    tokens_per_microbatch=self._tokens_per_microbatch,
+                )
+            )
+            forward_id = self._forwards.add(forward)
+        return ForwardResult(forward_id=forward_id, data=tensors_of(forward, logprobs))
+
+    async def backward(self, request: BackwardRequest) -> ForwardBackwardResult:
+        """Add the gradient of a client's loss to what has accumulated, and use its forward up.
+
+        Raises:
+            Refused: 404 or 409, the forward; 422, the weights; 409, numbers that are not finite.
+                Nothing changed, and the forward can still be used if it could before.
+        """
+        async with self._one_at_a_time:
+            batch = weigh(self._forwards.get(request.forward_id), request)
+            told = {name: value for name, value in request.metrics.items() if math.isfinite(value)}
+            result = await self._add(batch, told)
+            self._forwards.end(request.forward_id, "a backward has used it")
+        return result
 
     async def optim_step(self, request: OptimStepRequest, *, key: str | None, digest: str) -> OptimStepResult:
         """Step on what has accumulated, save the node, make it the head.
@@ -84,26 +132,27 @@ class TrainedModel:
                 if refusal.status == 409:
                     self._pending = Pending()
                 raise
-            node = self._describe(stepped, request)
-            node = node.model_copy(update={"idempotency_key": key, "request_digest": digest})
+            node = describe(self.tree, self._pending, stepped, request, key=key, digest=digest)
             await self._save(node, stepped.state)
             self._state, self._pending = stepped.state, Pending()
+            self._forwards.end_all("an optim-step has changed the policy that it was computed on")
             self.weights = self._snapshot()
-        log.info("checkpoint.written", model=self.tree.record.slug, **node.checkpoint.metrics, step=node.step)
+            await asyncio.to_thread(self.tree.prune, self._keep)
+        metrics = node.checkpoint.metrics
+        log.info("checkpoint.written", model=self.tree.record.slug, step=node.step, metrics=metrics)
         return self.result(node)
 
     async def set_head(self, checkpoint_id: str) -> None:
-        """Go to a checkpoint, and discard what has accumulated.
+        """Go to a checkpoint, and discard what has accumulated, and the forwards.
 
         Raises:
-            Refused: 404, there is no such checkpoint; 507, the head could not be written.
+            Refused: 404, there is no such checkpoint; 410, it was pruned; 507, the head could not be
+                written.
         """
         async with self._one_at_a_time:
-            node = self.tree.nodes.get(checkpoint_id)
-            if node is None:
-                raise Refused(404, f"model {self.tree.record.slug} has no checkpoint {checkpoint_id!r}")
+            node = self.tree.node(checkpoint_id)
             if node is not self.tree.head:
-                state = await asyncio.to_thread(load_state, self.tree, node, self.engine)
+                state = await asyncio.to_thread(lambda: self.tree.load(node).on(self.engine.model.device))
                 try:
                     await asyncio.to_thread(self.tree.set_head, checkpoint_id)
                 except OSError as error:
@@ -111,6 +160,7 @@ class TrainedModel:
                 self._state = state
                 self.weights = self._snapshot()
             self._pending = Pending()
+            self._forwards.end_all("the head was set since")
         log.info("head.set", model=self.tree.record.slug, checkpoint=checkpoint_id)
 
     def made_by(self, key: str) -> Node | None:
@@ -131,14 +181,22 @@ class TrainedModel:
     async def _compute(self, job: Job[T]) -> T:
         return await asyncio.wrap_future(self.engine.run(job))
 
-    def _accumulate(self, batch: Batch) -> Job[Pending]:
+    async def _add(self, batch: Batch, told: Mapping[str, float]) -> ForwardBackwardResult:
+        begin = time.perf_counter()
+        self._pending = await self._compute(self._accumulate(batch, told))
+        metrics = {"seconds": time.perf_counter() - begin, **self._pending.metrics}
+        # As one value: a client's metric may have any name, also one of the log's own.
+        log.info("batch.trained", model=self.tree.record.slug, loss=batch.loss.name, metrics=metrics)
+        return ForwardBackwardResult(metrics=metrics, num_datums=len(batch.datums))
+
+    def _accumulate(self, batch: Batch, told: Mapping[str, float]) -> Job[Pending]:
         gradient = yield from compute_gradient(
             self.engine.model,
             self._state.tensors,
             batch,
             tokens_per_microbatch=self._tokens_per_microbatch,
         )
-        return self._pending.plus(batch, gradient)
+        return self._pending.plus(batch, gradient, told)
 
     def _step(self, request: OptimStepRequest) -> Generator[None, None, Stepped]:
         yield
@@ -152,37 +210,6 @@ class TrainedModel:
             detail = f"step {node.step} could not be saved, the head and the gradient are as before: {error}"
             raise Refused(507, detail) from error
 
-    def _describe(self, stepped: Stepped, request: OptimStepRequest) -> Node:
-        serial, checkpoint_id = self.tree.next_id()
-        head, pending, step = self.tree.head, self._pending, stepped.state.step
-        facts = pending.facts()
-        checkpoint = Checkpoint(
-            id=checkpoint_id,
-            name=f"step-{step:06d}",
-            checkpoint_name=str(self.tree.paths(checkpoint_id)[0]),
-            prev_model_checkpoint_id=head.checkpoint.id if head else None,
-            created_at=datetime.now(UTC).isoformat(),
-            num_traces=len(pending.rewards),
-            num_datums=pending.num_datums,
-            num_tokens=pending.num_tokens,
-            mean_reward=facts["reward_mean"],
-            learning_rate=request.learning_rate,
-            loss_fn=", ".join(pending.losses),
-            metrics={**facts, "grad_norm": stepped.grad_norm, "update_norm": stepped.update_norm},
-        )
-        return Node(serial=serial, step=step, checkpoint=checkpoint)
-
     def _snapshot(self) -> Weights:
         head = self.tree.head
         return Weights(head.checkpoint.id if head else f"initial:{self.tree.record.id}", self._state.tensors)
-
-
-def load_state(tree: Tree, node: Node | None, engine: Engine) -> TrainState:
-    """The state at a node, on the engine's device."""
-    state, device = tree.load(node), engine.model.device
-    return replace(
-        state,
-        tensors={name: tensor.to(device) for name, tensor in state.tensors.items()},
-        first_moments={name: tensor.to(device) for name, tensor in state.first_moments.items()},
-        second_moments={name: tensor.to(device) for name, tensor in state.second_moments.items()},
-    )

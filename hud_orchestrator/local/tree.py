@@ -11,62 +11,35 @@ and the head file holds the highest one of its time. A node above it is therefor
 cut between the rename and the head file: the step was whole, so it is **adopted** as head. Deleting
 it would also be consistent, but would throw away work, and a node that a reader of the checkpoint
 list may have seen would vanish.
+
+Pruning deletes the two tensor files of a node and leaves ``meta.json``, so parents never dangle. A
+node that lacks either file is pruned: a kill between the two deletions leaves nothing half alive.
 """
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import uuid
+from collections.abc import Collection
 from pathlib import Path
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import load_file
 
-from hud_orchestrator.config.local import LoraSection
+from hud_orchestrator.config.local import KeepSection
 from hud_orchestrator.local.atomic import new_directory, remove_leftovers, write_file
+from hud_orchestrator.local.replies import Refused
+from hud_orchestrator.local.retention import wanted
+from hud_orchestrator.local.tensor_files import load_state, save_state, save_tensors
+from hud_orchestrator.local.tree_records import Head, ModelRecord, Node
 from hud_orchestrator.local.weights import Tensors, TrainState, fresh_state
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.wire import Checkpoint
 
 log = get_logger()
 
-
-class ModelRecord(BaseModel):
-    """What a fork is. Written once."""
-
-    model_config = ConfigDict(frozen=True)
-
-    id: str
-    slug: str
-    base: str
-    mode: Literal["full", "lora"]
-    lora: LoraSection | None
-    parent: str
-    """Id of the model it was forked from."""
-    parent_checkpoint: str | None
-    """The parent's checkpoint it began from; ``None``: the parent's initial weights."""
-    created_at: str
-
-
-class Node(BaseModel):
-    """A checkpoint's ``meta.json``."""
-
-    model_config = ConfigDict(frozen=True)
-
-    serial: int
-    checkpoint: Checkpoint
-    """As the catalog answers it; ``is_active`` is filled in when it does."""
-    step: int
-    idempotency_key: str | None = None
-    request_digest: str | None = None
-    """Of the ``optim-step`` that made it, so that a repeated one is recognised after a restart."""
-
-
-class _Head(BaseModel):
-    checkpoint_id: str | None = None
-    serial: int = Field(default=0, ge=0)
+NAMED_WHEN_PRUNED = 30
+"""Kept checkpoints that a refusal names, the newest."""
 
 
 class Tree:
@@ -81,21 +54,36 @@ class Tree:
             log.warning("checkpoint.discarded", model=self.record.slug, leftover=name)
         found = [Node.model_validate_json(path.read_bytes()) for path in self._nodes.glob("*/meta.json")]
         self.nodes = {node.checkpoint.id: node for node in sorted(found, key=lambda node: node.serial)}
+        self._whole = frozenset(one for one in self.nodes if all(path.exists() for path in self.paths(one)))
         self._head = self._read_head()
         self._adopt_unacknowledged()
+        self._delete(self.nodes.keys() - self._whole - {self._head.checkpoint_id})
 
     @property
     def head(self) -> Node | None:
         """The active checkpoint; ``None`` before the first step."""
         return self.nodes[self._head.checkpoint_id] if self._head.checkpoint_id else None
 
+    def node(self, checkpoint_id: str) -> Node:
+        """A checkpoint that can be loaded.
+
+        Raises:
+            Refused: 404, there is none; 410, it was pruned.
+        """
+        node = self.nodes.get(checkpoint_id)
+        if node is None:
+            raise Refused(404, f"model {self.record.slug} has no checkpoint {checkpoint_id!r}")
+        if checkpoint_id not in self._whole:
+            raise self._pruned(node)
+        return node
+
+    def id_of(self, handle: str) -> str:
+        """The id of the node whose ``checkpoint_name`` this is; anything else as it is."""
+        return next((one for one in self.nodes if str(self.paths(one)[0]) == handle), handle)
+
     def checkpoints(self) -> list[Checkpoint]:
-        """Every node, oldest first, the head marked."""
-        active = self._head.checkpoint_id
-        return [
-            node.checkpoint.model_copy(update={"is_active": node.checkpoint.id == active})
-            for node in self.nodes.values()
-        ]
+        """Every node, oldest first, the head marked; pruned ones have no ``checkpoint_name``."""
+        return [self._as_listed(node) for node in self.nodes.values()]
 
     def next_id(self) -> tuple[int, str]:
         """Serial and id of the node that will be made next."""
@@ -113,20 +101,31 @@ class Tree:
         Raises:
             OSError: nothing was saved, for example because the disk is full; the head is as before.
         """
-        with new_directory(self._nodes / node.checkpoint.id) as new:
-            save_tensors(new / "weights.safetensors", state.tensors)
-            save_tensors(new / "optimizer.safetensors", _pack(state))
+        checkpoint_id = node.checkpoint.id
+        with new_directory(self._nodes / checkpoint_id) as new:
+            weights, optimizer = (new / path.name for path in self.paths(checkpoint_id))
+            save_state(weights, optimizer, state)
             (new / "meta.json").write_text(node.model_dump_json())
-        head = _Head(checkpoint_id=node.checkpoint.id, serial=node.serial)
+        head = Head(checkpoint_id=checkpoint_id, serial=node.serial)
         try:
             self._write_head(head)
         except OSError:
             # Left behind, it would be adopted at the next start although its step was refused.
-            shutil.rmtree(self._nodes / node.checkpoint.id)
+            shutil.rmtree(self._nodes / checkpoint_id)
             raise
-        # A new dict: the event loop may be reading the old one while this thread saves.
-        self.nodes = {**self.nodes, node.checkpoint.id: node}
+        # New objects: the event loop may be reading the old ones while this thread saves.
+        self.nodes = {**self.nodes, checkpoint_id: node}
+        self._whole |= {checkpoint_id}
         self._head = head
+
+    def prune(self, keep: KeepSection) -> None:
+        """Delete the tensors of nodes that need not be kept; what fails is tried again after a restart."""
+        kept = wanted(list(self.nodes.values()), head=self._head.checkpoint_id, whole=self._whole, keep=keep)
+        # Known before it is true, so that nobody begins to load what is going.
+        gone, self._whole = self._whole - kept, self._whole & kept
+        self._delete(gone)
+        if gone:
+            log.info("checkpoint.pruned", model=self.record.slug, checkpoints=sorted(gone))
 
     def set_head(self, checkpoint_id: str) -> None:
         """Point the head at a node, durably.
@@ -134,23 +133,50 @@ class Tree:
         Raises:
             OSError: the head is as before.
         """
-        head = _Head(checkpoint_id=checkpoint_id, serial=max(node.serial for node in self.nodes.values()))
+        head = Head(checkpoint_id=checkpoint_id, serial=max(node.serial for node in self.nodes.values()))
         self._write_head(head)
         self._head = head
 
     def load(self, node: Node | None) -> TrainState:
-        """The state at *node*, or before the first step, on the CPU."""
+        """The state at *node*, or before the first step, on the CPU.
+
+        Raises:
+            Refused: 410, it was pruned.
+        """
         if node is None:
             return fresh_state(load_file(self.directory / "initial.safetensors"))
         weights, optimizer = self.paths(node.checkpoint.id)
-        return _unpack(load_file(weights), load_file(optimizer), node.step)
+        try:
+            return load_state(weights, optimizer, node.step)
+        except FileNotFoundError:
+            raise self._pruned(node) from None
 
-    def _write_head(self, head: _Head) -> None:
+    def _delete(self, checkpoint_ids: Collection[str | None]) -> None:
+        for path in [path for one in checkpoint_ids if one for path in self.paths(one)]:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+    def _as_listed(self, node: Node) -> Checkpoint:
+        change: dict[str, object] = {"is_active": node.checkpoint.id == self._head.checkpoint_id}
+        if node.checkpoint.id not in self._whole:
+            change["checkpoint_name"] = None
+        return node.checkpoint.model_copy(update=change)
+
+    def _pruned(self, node: Node) -> Refused:
+        kept = [one.checkpoint for one in self.nodes.values() if one.checkpoint.id in self._whole]
+        named = ", ".join(f"{one.name} {one.id}" for one in kept[-NAMED_WHEN_PRUNED:])
+        return Refused(
+            410,
+            f"checkpoint {node.checkpoint.id} ({node.checkpoint.name}) of model {self.record.slug} was "
+            f"pruned, as local.keep asks; kept are: {named}",
+        )
+
+    def _write_head(self, head: Head) -> None:
         write_file(self.directory / "head.json", head.model_dump_json().encode())
 
-    def _read_head(self) -> _Head:
+    def _read_head(self) -> Head:
         path = self.directory / "head.json"
-        return _Head.model_validate_json(path.read_bytes()) if path.exists() else _Head()
+        return Head.model_validate_json(path.read_bytes()) if path.exists() else Head()
 
     def _adopt_unacknowledged(self) -> None:
         """Make a node whose save was cut before the head file the head; there is at most one."""
@@ -171,35 +197,3 @@ def create_tree(directory: Path, record: ModelRecord, initial: Tensors) -> Tree:
         (new / "model.json").write_text(record.model_dump_json())
         save_tensors(new / "initial.safetensors", initial)
     return Tree(directory)
-
-
-def save_tensors(path: Path, tensors: Tensors) -> None:
-    """Write tensors to *path*; not durable until it is fsynced.
-
-    Raises:
-        OSError: the disk is full, for example. safetensors reports it as an error of its own.
-    """
-    try:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
-    except OSError:
-        raise
-    except Exception as error:
-        raise OSError(f"{path.name}: {error}") from error
-
-
-def _pack(state: TrainState) -> dict[str, Tensor]:
-    first = {f"first.{name}": tensor for name, tensor in state.first_moments.items()}
-    return first | {f"second.{name}": tensor for name, tensor in state.second_moments.items()}
-
-
-def _unpack(tensors: Tensors, moments: Tensors, step: int) -> TrainState:
-    return TrainState(
-        tensors=tensors,
-        first_moments={
-            name.removeprefix("first."): t for name, t in moments.items() if name.startswith("first.")
-        },
-        second_moments={
-            name.removeprefix("second."): t for name, t in moments.items() if name.startswith("second.")
-        },
-        step=step,
-    )

@@ -40,6 +40,15 @@ class TrainState:
     step: int
     """Steps taken on the way from the initial weights to here."""
 
+    def on(self, device: torch.device) -> TrainState:
+        """The same on *device*."""
+        return TrainState(
+            tensors={name: tensor.to(device) for name, tensor in self.tensors.items()},
+            first_moments={name: tensor.to(device) for name, tensor in self.first_moments.items()},
+            second_moments={name: tensor.to(device) for name, tensor in self.second_moments.items()},
+            step=self.step,
+        )
+
 
 def fresh_state(tensors: Tensors) -> TrainState:
     """The state of a model that was never stepped."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import torch
+from safetensors.torch import load_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -68,10 +69,10 @@ class World:
     base: str
     service: Service | None = None
 
-    async def fork(self, name: str, source: str | None = None) -> str:
+    async def fork(self, name: str, source: str | None = None, **more: Any) -> str:
         """Fork and return the new model's id."""
         found = await self.http.get("/v2/models/resolve", params={"model": source or self.base})
-        body = {"source_model_id": found.json()["id"], "name": name}
+        body = {"source_model_id": found.json()["id"], "name": name} | more
         reply = await self.http.post("/v2/models/fork", json=body)
         assert reply.status_code == 200, reply.text
         return str(reply.json()["id"])
@@ -97,6 +98,26 @@ class World:
     async def train(self, model: str, **body: Any) -> httpx.Response:
         headers = body.pop("headers", {})
         return await self.http.post(f"/v1/models/{model}/train/forward-backward", json=body, headers=headers)
+
+    async def forward(self, model: str, **body: Any) -> httpx.Response:
+        headers = body.pop("headers", {})
+        return await self.http.post(f"/v1/models/{model}/train/forward", json=body, headers=headers)
+
+    async def backward(self, model: str, **body: Any) -> httpx.Response:
+        headers = body.pop("headers", {})
+        # httpx refuses infinities, other clients do not.
+        raw = json.dumps(body)
+        return await self.http.post(f"/v1/models/{model}/train/backward", content=raw, headers=headers)
+
+    async def set_head(self, model: str, checkpoint_id: str) -> httpx.Response:
+        return await self.http.put(f"/v2/models/{model}/head", json={"checkpoint_id": checkpoint_id})
+
+    async def gradient(self, model: str) -> dict[str, torch.Tensor]:
+        """What has accumulated, read off the first moments of a step that uses it up."""
+        stepped = await self.step(model, beta1=0.0)
+        assert stepped.status_code == 200, stepped.text
+        moments = load_file(stepped.json()["state_path"])
+        return {name: one for name, one in moments.items() if name.startswith("first.")}
 
     async def step(self, model: str, **more: Any) -> httpx.Response:
         headers = more.pop("headers", {})

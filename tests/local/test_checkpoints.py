@@ -20,7 +20,7 @@ async def test_a_head_that_is_set_discards_gradients_and_samples_there(world: Wo
     second = await world.learn(model, learning_rate=0.1)
     await world.train(model, inputs=PAIR)
     for _ in range(2):
-        reply = await set_head(world, model, first["checkpoint_id"])
+        reply = await world.set_head(model, first["checkpoint_id"])
         assert reply.status_code == 200
         assert isinstance(reply.json(), dict)
     assert (await world.chat("fork", temperature=0))["choices"] == at_first["choices"]
@@ -42,19 +42,15 @@ async def test_setting_the_head_it_has_also_discards_gradients(world: World) -> 
     model = await world.fork("fork")
     first = await world.learn(model)
     await world.train(model, inputs=PAIR)
-    assert (await set_head(world, model, first["checkpoint_id"])).status_code == 200
+    assert (await world.set_head(model, first["checkpoint_id"])).status_code == 200
     assert (await world.step(model)).status_code == 409
 
 
 async def test_an_unknown_head_is_404_and_changes_nothing(world: World) -> None:
     model = await world.fork("fork")
     await world.train(model, inputs=PAIR)
-    assert (await set_head(world, model, "nowhere")).status_code == 404
+    assert (await world.set_head(model, "nowhere")).status_code == 404
     assert (await world.step(model)).status_code == 200
-
-
-async def set_head(world: World, model: str, checkpoint_id: str) -> Any:
-    return await world.http.put(f"/v2/models/{model}/head", json={"checkpoint_id": checkpoint_id})
 
 
 async def test_a_restart_comes_back_to_the_head_and_goes_on_with_adam(
@@ -111,7 +107,7 @@ async def test_a_head_set_back_stays_back_over_a_restart(tmp_path: Path, model_d
         model = await world.fork("fork")
         first = await world.learn(model)
         await world.learn(model)
-        await set_head(world, model, first["checkpoint_id"])
+        await world.set_head(model, first["checkpoint_id"])
     async with running(tmp_path, model_dir) as world:
         assert [node["is_active"] for node in await world.checkpoints(model)] == [True, False]
 
@@ -143,7 +139,7 @@ async def test_a_full_disk_leaves_head_and_gradient_as_they_were(
         first = await world.learn(model)
         await world.train(model, inputs=PAIR)
         with monkeypatch.context() as patch:
-            patch.setattr(tree_module, "save_tensors" if where == "weights" else "write_file", full)
+            patch.setattr(tree_module, "save_state" if where == "weights" else "write_file", full)
             refused = await world.step(model)
         assert refused.status_code == 507
         assert "No space left" in refused.json()["detail"]

@@ -37,7 +37,7 @@ def test_a_killed_service_comes_back_on_the_head_and_ends_with_its_parent(
 ) -> None:
     with (
         process(tmp_path, model_dir) as (child, line),
-        httpx.Client(base_url=line["url"], headers=KEY) as http_,
+        httpx.Client(base_url=line["url"], headers=KEY, timeout=60) as http_,
     ):
         model = forked(http_, model_dir)
         first = step(http_, model)
@@ -49,7 +49,7 @@ def test_a_killed_service_comes_back_on_the_head_and_ends_with_its_parent(
         child.kill()
         child.wait()
     with process(tmp_path, model_dir) as (child, line):
-        with httpx.Client(base_url=line["url"], headers=KEY) as http_:
+        with httpx.Client(base_url=line["url"], headers=KEY, timeout=60) as http_:
             (node,) = call(http_, "GET", f"/v2/models/{model}/checkpoints")
             assert (node["id"], node["is_active"]) == (first["checkpoint_id"], True)
             assert step(http_, model)["step"] == 2
@@ -77,7 +77,7 @@ def eventually_idle(http_: httpx.Client) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_gracefully(tmp_path: Path, model_dir: Path, number: signal.Signals) -> None:
     with process(tmp_path, model_dir) as (child, line):
-        assert httpx.get(f"{line['url']}/health", headers=KEY).status_code == 200
+        assert httpx.get(f"{line['url']}/health", headers=KEY, timeout=60).status_code == 200
         child.send_signal(number)
         assert child.wait(20) == 0
 

@@ -97,7 +97,7 @@ def test_the_draw_follows_temperature_and_top_p() -> None:
     uniforms = torch.arange(count) / count
     for temperature, top_p, kept in ((1.0, 1.0, 4), (0.5, 1.0, 4), (1.0, 0.7, 2), (2.0, 0.5, 2)):
         wishes = (torch.full((count,), temperature), torch.full((count,), top_p))
-        tokens, found = draw(logits.expand(count, 4), uniforms, *wishes)
+        tokens, found, _ = draw(logits.expand(count, 4), uniforms, *wishes)
         expected = torch.softmax(logits / temperature, -1)
         expected[kept:] = 0
         expected /= expected.sum()
@@ -108,7 +108,7 @@ def test_the_draw_follows_temperature_and_top_p() -> None:
 
 def test_a_uniform_just_below_one_never_draws_an_impossible_token() -> None:
     logits = torch.tensor([[0.0, 0.0, 0.0, -math.inf]])
-    tokens, _ = draw(logits, torch.tensor([1.0]), torch.ones(1), torch.ones(1))
+    tokens, *_ = draw(logits, torch.tensor([1.0]), torch.ones(1), torch.ones(1))
     assert int(tokens) < 3
 
 
@@ -140,6 +140,19 @@ async def test_a_stop_string_cuts_the_text_but_not_the_tokens(world: World) -> N
     assert cut["finish_reason"] == "stop"
     assert cut["token_ids"] == plain["token_ids"][: len(cut["token_ids"])]
     assert len(cut["token_ids"]) > len(cut["message"]["content"])
+
+
+async def test_top_logprobs_are_the_likeliest_tokens_that_can_be_drawn(world: World) -> None:
+    (choice,) = (await world.chat(world.base, top_logprobs=3, temperature=0))["choices"]
+    for one in choice["logprobs"]["content"]:
+        first, *others = one["top_logprobs"]
+        assert (first["token"], first["logprob"]) == (one["token"], one["logprob"])
+        assert [other["logprob"] for other in others] == sorted(
+            (other["logprob"] for other in others), reverse=True
+        )
+    # A nucleus of one token has no second one: its probability would be no finite logarithm.
+    (narrow,) = (await world.chat(world.base, top_logprobs=3, top_p=0.001))["choices"]
+    assert all(len(one["top_logprobs"]) == 1 for one in narrow["logprobs"]["content"])
 
 
 async def test_a_completion_in_flight_stays_on_the_snapshot_it_began_with(world: World) -> None:
@@ -237,7 +250,8 @@ async def test_a_full_queue_answers_503_with_retry_after(tmp_path: Path, model_d
         ({"messages": []}, 400, "messages"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "image_url"),
         ({"messages": [{"role": "user", "content": "a" * 80}]}, 400, "context"),
-        ({"stream": True}, 400, "stream"),
+        ({"top_logprobs": 2, "logprobs": False}, 400, "top_logprobs needs logprobs"),
+        ({"top_logprobs": 21}, 400, "top_logprobs"),
     ],
 )
 async def test_a_wrong_request_is_answered_in_openais_shape(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 from collections import Counter
 from pathlib import Path
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 from transformers import LlamaForCausalLM
 
 from hud_orchestrator.local.advantages import group_advantages
+from hud_orchestrator.local.bodies import MAX_BODY
 from tests.local.local_world import CONTEXT, PAIR, World, running, trajectory
 
 
@@ -44,21 +46,20 @@ async def test_the_accumulated_gradient_is_the_one_of_plain_torch(world: World, 
 async def test_calls_add_up_whatever_the_microbatches(tmp_path: Path, model_dir: Path) -> None:
     norms = []
     inputs = [trajectory([1, 5 + i, 2], [7 + i] * (1 + i), reward=float(i)) for i in range(6)]
-    for name, tokens, calls in (
-        ("a", 8192, [inputs]),
-        ("b", 1, [inputs]),
-        ("c", 12, [inputs[:2], inputs[2:4]]),
+    for name, tokens, substeps, calls in (
+        ("a", 8192, 1, [inputs]),
+        ("b", 1, 1, [inputs]),
+        ("c", 12, 2, [inputs[:2], inputs[2:4], inputs[4:]]),
+        ("d", 8192, 10**15, [inputs]),
     ):
         async with running(tmp_path / name, model_dir, local={"tokens_per_microbatch": tokens}) as world:
             model = await world.fork("fork")
             for call in calls:
-                assert (await world.train(model, inputs=call, group_size=2)).status_code == 200
-            if name == "c":
-                assert (await world.train(model, inputs=inputs[4:], group_size=2)).status_code == 200
+                reply = await world.train(model, inputs=call, group_size=2, num_substeps=substeps)
+                assert reply.status_code == 200
             await world.step(model)
             norms.append((await world.checkpoints(model))[0]["metrics"]["grad_norm"])
-    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
-    assert norms[0] == pytest.approx(norms[2], rel=1e-5)
+    assert norms == pytest.approx([norms[0]] * 4, rel=1e-5)
 
 
 @pytest.mark.parametrize("mode", ["full", "lora"])
@@ -136,7 +137,7 @@ async def test_the_reply_and_the_node_tell_the_same_story(world: World) -> None:
     assert reply["num_datums"] == 2
     expected = {
         "loss:sum", "reward_mean", "reward_std", "tokens", "ratio_mean", "ratio_max", "clipped_share",
-        "kl_k1", "kl_k3", "entropy", "groups_without_spread", "seconds",
+        "kl_k1", "kl_k3", "entropy", "groups_without_spread", "added", "seconds",
     }  # fmt: skip
     assert expected <= reply["metrics"].keys()
     assert all(math.isfinite(value) for value in reply["metrics"].values())
@@ -154,7 +155,8 @@ async def test_stepping_on_nothing_is_refused(world: World) -> None:
     assert (await world.step(model)).status_code == 409
     flat = [dict(one, reward=0.1) for one in PAIR]
     reply = await world.train(model, inputs=flat)
-    assert reply.json()["metrics"]["groups_without_spread"] == 1
+    metrics = reply.json()["metrics"]
+    assert (metrics["groups_without_spread"], metrics["added"], metrics["loss:sum"]) == (1, 0, 0)
     refused = await world.step(model)
     assert refused.status_code == 409
     assert "nothing has accumulated" in refused.json()["detail"]
@@ -181,7 +183,6 @@ def single(**more: Any) -> list[Any]:
 WRONG = {
     "no inputs": ({"inputs": []}, "inputs"),
     "an unknown key": ({"inputs": PAIR, "surprise": 1}, "surprise"),
-    "a trace id": ({"inputs": [*PAIR, "abc123"]}, "abc123"),
     "an indivisible batch": ({"inputs": PAIR * 2 + PAIR[:1], "group_size": 2}, "5 inputs"),
     "missing logprobs": ({"inputs": single(output_logprobs=[])}, "inputs[0].samples[0]"),
     "too few logprobs": (
@@ -205,6 +206,14 @@ WRONG = {
         {"inputs": PAIR, "loss_fn": "ppo", "loss_fn_config": {"epsilon": 0.2}},
         "clip_low",
     ),
+    "a NaN reward": ({"inputs": [dict(PAIR[0], reward=math.nan), PAIR[1]]}, "inputs[0].reward"),
+    "a reward beyond squares": ({"inputs": [dict(PAIR[0], reward=1e200), PAIR[1]]}, "beyond 1e+30"),
+    "a scale that is no number": ({"inputs": PAIR, "reward_scale": math.nan}, "reward_scale nan"),
+    "a reward as text": ({"inputs": [dict(PAIR[0], reward="1"), PAIR[1]]}, "reward"),
+    "a token as a float": ({"inputs": single(output_token_ids=[5.0])}, "output_token_ids"),
+    "a number for an input": ({"inputs": [7, *PAIR]}, "inputs.0"),
+    "no substeps": ({"inputs": PAIR, "num_substeps": 0}, "num_substeps"),
+    "a list for a body": ([], "object"),
     "an odd advantage_std": ({"inputs": PAIR, "loss_fn_config": {"advantage_std": 2}}, "0 or 1"),
 }
 
@@ -214,18 +223,72 @@ async def test_a_wrong_batch_is_refused_as_a_whole(world: World, mistake: str) -
     body, complaint = WRONG[mistake]
     model = await world.fork("fork")
     # httpx refuses infinities, other clients do not.
-    raw = repr_json(body)
-    url = f"/v1/models/{model}/train/forward-backward"
-    reply = await world.http.post(url, content=raw, headers={"Content-Type": "application/json"})
+    reply = await world.http.post(f"/v1/models/{model}/train/forward-backward", content=json.dumps(body))
     assert reply.status_code == 422, reply.text
     assert complaint in reply.json()["detail"]
     assert (await world.step(model)).status_code == 409
 
 
-def repr_json(body: dict[str, Any]) -> bytes:
-    import json
+NO_REQUESTS = {
+    "not JSON": b"inputs",
+    "not UTF-8": b'{"inputs": ["\xff"]}',
+    "cut off": json.dumps({"inputs": PAIR}).encode()[:-1],
+    "nothing": b"",
+    "deep nesting": b'{"inputs": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "too many bytes": b" " * (MAX_BODY + 1),
+}
 
-    return json.dumps(body).encode()
+
+async def test_refused_calls_leave_not_a_bit_of_a_trace(world: World) -> None:
+    clean, tried = await world.fork("clean"), await world.fork("tried")
+    for model in (clean, tried):
+        assert (await world.train(model, inputs=PAIR)).status_code == 200
+    bodies = [*NO_REQUESTS.values(), *(json.dumps(body).encode() for body, _ in WRONG.values())]
+    for call in ("forward-backward", "forward", "backward", "optim-step"):
+        for body in bodies:
+            reply = await world.http.post(f"/v1/models/{tried}/train/{call}", content=body)
+            assert reply.status_code in (413, 422)
+            assert reply.json().keys() == {"detail"}
+            assert "\n" not in reply.json()["detail"]
+    one, other = [(await world.step(model)).json() for model in (clean, tried)]
+    for file in ("sampler_path", "state_path"):
+        assert Path(one[file]).read_bytes() == Path(other[file]).read_bytes()  # noqa: ASYNC240
+
+
+async def test_a_step_is_the_one_of_torchs_adamw(world: World) -> None:
+    """Two steps with moments, decay and clipping; forks at the same weights tell the gradients."""
+    chosen = {"learning_rate": 3e-3, "beta1": 0.8, "beta2": 0.9, "eps": 1e-6, "weight_decay": 0.1}
+    model = await world.fork("fork")
+    initial = world.service.catalog.forks[model].load(None).tensors if world.service else {}
+    parameters = {name: torch.nn.Parameter(one.clone()) for name, one in initial.items()}
+    optimizer = torch.optim.AdamW(parameters.values(), lr=3e-3, betas=(0.8, 0.9), eps=1e-6, weight_decay=0.1)
+    for step in (1, 2):
+        probe = await world.fork(f"probe-{step}", "fork")
+        await world.train(probe, inputs=PAIR)
+        gradient = await world.gradient(probe)
+        await world.train(model, inputs=PAIR)
+        stepped = (await world.step(model, max_grad_norm=0.5, **chosen)).json()
+        node = (await world.checkpoints(model))[-1]
+        for name, parameter in parameters.items():
+            parameter.grad = gradient[f"first.{name}"]
+        norm = torch.nn.utils.clip_grad_norm_(parameters.values(), 0.5)
+        assert node["metrics"]["grad_norm"] == pytest.approx(float(norm), rel=1e-6)
+        assert float(norm) > 1
+        optimizer.step()
+        found = load_file(stepped["sampler_path"])
+        for name, parameter in parameters.items():
+            torch.testing.assert_close(found[name], parameter.detach(), rtol=1e-6, atol=1e-7)
+
+
+async def test_reward_scale_multiplies_the_gradient(world: World) -> None:
+    gradients = []
+    for name, scale in (("one", 1.0), ("four", 4.0)):
+        model = await world.fork(name)
+        reply = await world.train(model, inputs=PAIR, reward_scale=scale)
+        assert reply.json()["metrics"]["reward_mean"] == 0.5
+        gradients.append(await world.gradient(model))
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], 4 * gradient)
 
 
 async def test_prompt_chunks_count_and_trajectories_have_several_turns(world: World) -> None:

@@ -13,7 +13,7 @@ from hud_orchestrator.config.local import BUNDLED_CONTEXT
 from hud_orchestrator.local.bases.bytes_tokenizer import bytes_tokenizer
 from hud_orchestrator.local.bases.warm_start import warm_start
 
-VERSION = 3
+VERSION = 4
 """Goes up with every change of the weights, so that a cache does not serve the old ones."""
 
 
