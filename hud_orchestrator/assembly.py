@@ -15,7 +15,7 @@ from hud_orchestrator.errors import ConfigError
 from hud_orchestrator.evaluation import Evaluator
 from hud_orchestrator.feedback import PolicyCell
 from hud_orchestrator.metrics import Scoreboard
-from hud_orchestrator.records import Task
+from hud_orchestrator.records import Outcome, Task, Treatment
 from hud_orchestrator.rules.requests import Recipe
 from hud_orchestrator.rules.schedule import Schedule
 from hud_orchestrator.store.history import History
@@ -74,6 +74,11 @@ def schedule(run: RunFile) -> Schedule:
         total_steps=run.run.steps,
         shape=rate.schedule,
     )
+
+
+def treatments(run: RunFile) -> dict[Outcome, Treatment]:
+    """What becomes of a member, by how its attempt ended."""
+    return {Outcome(key): Treatment(value) for key, value in run.rollout.outcomes.model_dump().items()}
 
 
 def needs_spread(run: RunFile) -> bool:
