@@ -13,6 +13,7 @@ import random
 import tempfile
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -35,100 +36,94 @@ from hud_orchestrator.settings import Settings
 log = get_logger()
 
 
+@dataclass
 class Rollouts:
-    """Attempts of one model at the tasks of one file. Use as an async context manager."""
+    """Attempts of one model at the tasks of one file. Use as an async context manager.
 
-    def __init__(
-        self,
-        source: str | Path,
-        *,
-        model: str,
-        system_prompt: str | None = None,
-        max_tokens: int = 256,
-        max_turns: int = 10,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        stop: Sequence[str] = (),
-        deadline_s: float = 600,
-        grading_reserve_s: float = 60,
-        infrastructure_retries: int = 2,
-        concurrency: int = 32,
-        seed: int = 0,
-        api_key: str | SecretStr | None = None,
-        gateway_url: str | None = None,
-    ) -> None:
-        """Attempt the tasks of *source*, a ``.py`` file with environments, by *model*.
+    Raises:
+        ConfigError: the file has no tasks, there is no key, or a value cannot be used.
+    """
 
-        Args:
-            source: ``tasks.py``, or ``tasks.py:train`` for one of its lists of tasks.
-            model: the slug that is sampled.
-            system_prompt: first message of every conversation.
-            max_tokens: sampled per turn at most.
-            max_turns: model turns per attempt at most.
-            temperature: 1 samples the policy that is trained.
-            top_p: 1 samples the policy that is trained.
-            stop: strings that end a turn.
-            deadline_s: seconds for one attempt, from its start to its grade.
-            grading_reserve_s: seconds of those that are kept for the grader.
-            infrastructure_retries: further tries of an attempt that failed for no fault of the model.
-            concurrency: attempts in flight, at most.
-            seed: of the sampling.
-            api_key: left out: ``HUD_API_KEY``.
-            gateway_url: left out: ``HUD_GATEWAY_URL``.
+    source: str | Path
+    """``tasks.py``, or ``tasks.py:train`` for one of its lists of tasks."""
+    _: KW_ONLY
+    model: str
+    """The slug that is sampled."""
+    system_prompt: str | None = None
+    """First message of every conversation."""
+    max_tokens: int = 256
+    """Sampled per turn at most."""
+    max_turns: int = 10
+    """Model turns per attempt at most."""
+    temperature: float = 1.0
+    """1 samples the policy that is trained."""
+    top_p: float = 1.0
+    """1 samples the policy that is trained."""
+    stop: Sequence[str] = ()
+    """Strings that end a turn."""
+    deadline_s: float = 600
+    """Seconds for one attempt, from its start to its grade."""
+    grading_reserve_s: float = 60
+    """Seconds of those that are kept for the grader."""
+    infrastructure_retries: int = 2
+    """Further tries of an attempt that failed for no fault of the model."""
+    concurrency: int = 32
+    """Attempts in flight, at most."""
+    seed: int = 0
+    """Of the sampling, and of :meth:`pick`."""
+    api_key: str | SecretStr | None = field(default=None, repr=False)
+    """Left out: ``HUD_API_KEY``."""
+    gateway_url: str | None = None
+    """Left out: ``HUD_GATEWAY_URL``."""
+    tasks: tuple[Task, ...] = field(init=False)
+    """The tasks, in the file's order."""
 
-        Raises:
-            ConfigError: the file has no tasks, there is no key, or a value cannot be used.
-        """
-        file, name = split_taskset(str(source))
-        self.tasks = load_taskset(Path(file), name=name)
-        """The tasks, in the file's order."""
-        self._source = Path(file)
-        self._model = model
-        self._temperature = temperature
-        self._concurrency = concurrency
-        self._sampling = Sampling(
-            top_p=top_p,
-            max_tokens=max_tokens,
-            stop=stop,
-            system_prompt=system_prompt,
-            max_turns=max_turns,
-            seed=seed,
-        )
-        self._limits = Limits(
-            deadline_s=deadline_s,
-            grading_reserve_s=grading_reserve_s,
-            infrastructure_retries=infrastructure_retries,
-        )
-        if grading_reserve_s >= deadline_s:
+    def __post_init__(self) -> None:
+        if self.grading_reserve_s >= self.deadline_s:
             raise ConfigError(
-                f"grading_reserve_s ({grading_reserve_s:g}) must be less than deadline_s ({deadline_s:g})"
+                f"grading_reserve_s ({self.grading_reserve_s:g}) must be less than deadline_s "
+                f"({self.deadline_s:g})"
             )
-        given = {"api_key": api_key, "gateway_url": gateway_url}
+        file, name = split_taskset(str(self.source))
+        self.tasks = load_taskset(Path(file), name=name)
+        self._file = Path(file)
+        given = {"api_key": self.api_key, "gateway_url": self.gateway_url}
         settings = Settings.load(**{name: value for name, value in given.items() if value is not None})
         if settings.api_key is None:
             raise ConfigError("there is no API key: set HUD_API_KEY, or give api_key")
-        self._key, self._gateway_url = settings.api_key, settings.gateway_url
+        self._key, self._url = settings.api_key, settings.gateway_url
         self._numbers = itertools.count()
-        self._random = random.Random(seed)  # noqa: S311  (chooses tasks, not secrets)
+        self._random = random.Random(self.seed)  # noqa: S311  (chooses tasks, not secrets)
         self._stack = AsyncExitStack()
         self._attempter: Attempter | None = None
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             transport = await stack.enter_async_context(
-                Transport(self._gateway_url, self._key, connections=self._concurrency + 10)
+                Transport(self._url, self._key, connections=self.concurrency + 10)
             )
             log_file = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
             pool = await stack.enter_async_context(
-                ProcessPool(self._source, log_file=log_file, recycle_after=5000, teardown_s=2)
+                ProcessPool(self._file, log_file=log_file, recycle_after=5000, teardown_s=2)
             )
             self._attempter = Attempter(
                 placement=pool,
-                gateway=Gateway(transport, model=self._model),
+                gateway=Gateway(transport, model=self.model),
                 policy=PolicyCell(Policy(version=0, checkpoint=None)),
-                sampling=self._sampling,
-                limits=self._limits,
-                concurrency=self._concurrency,
+                sampling=Sampling(
+                    top_p=self.top_p,
+                    max_tokens=self.max_tokens,
+                    stop=self.stop,
+                    system_prompt=self.system_prompt,
+                    max_turns=self.max_turns,
+                    seed=self.seed,
+                ),
+                limits=Limits(
+                    deadline_s=self.deadline_s,
+                    grading_reserve_s=self.grading_reserve_s,
+                    infrastructure_retries=self.infrastructure_retries,
+                ),
+                concurrency=self.concurrency,
             )
             self._stack = stack.pop_all()
         return self
@@ -161,7 +156,7 @@ class Rollouts:
         done: dict[int, Rollout] = {}
 
         async def one(index: int, attempter: Attempter) -> None:
-            done[index] = await attempter.attempt(tickets[index], temperature=self._temperature)
+            done[index] = await attempter.attempt(tickets[index], temperature=self.temperature)
 
         async with anyio.create_task_group() as crew:
             for index in range(len(tickets)):
