@@ -10,6 +10,7 @@ from hud_orchestrator import __version__
 from hud_orchestrator.cli.curve import curve
 from hud_orchestrator.cli.exits import exit_code
 from hud_orchestrator.cli.init import init
+from hud_orchestrator.cli.models import models
 from hud_orchestrator.cli.run import run
 from hud_orchestrator.cli.schema import schema
 from hud_orchestrator.cli.serve import serve
@@ -31,6 +32,7 @@ app.command("schema")(schema)
 app.command("run")(run)
 app.command("curve")(curve)
 app.command("serve")(serve)
+app.add_typer(models, name="models")
 
 
 def _print_version(wanted: bool) -> None:

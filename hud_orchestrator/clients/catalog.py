@@ -47,8 +47,10 @@ class Catalog:
                 return model
         return None
 
-    async def fork(self, source: str, *, name: str) -> Model:
-        """Make a trainable model called *name* from the active checkpoint of *source*.
+    async def fork(self, source: str, *, name: str, checkpoint: str | None = None) -> Model:
+        """Make a trainable model called *name* from the active checkpoint of *source*, or from another one.
+
+        Only the embedded service knows how to begin at a *checkpoint* that is not active.
 
         Raises:
             ConfigError: the catalog has no *source*.
@@ -58,7 +60,8 @@ class Catalog:
         if origin is None:
             known = ", ".join(sorted(model.model_name for model in await self.models()))
             raise ConfigError(f"model.base: the catalog has no model {source!r}; it has {known or 'none'}")
-        body = ForkRequest(source_model_id=origin.id, name=name).model_dump(exclude_none=True)
+        request = ForkRequest(source_model_id=origin.id, name=name, checkpoint_id=checkpoint)
+        body = request.model_dump(exclude_none=True)
         return await self._transport.read("POST", "/v2/models/fork", reply=Model, retry=READ, body=body)
 
     async def checkpoints(self, model_id: str) -> list[Checkpoint]:

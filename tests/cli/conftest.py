@@ -3,10 +3,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+
+from tests.cli.models_world import Models
 
 Shell = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -38,3 +41,20 @@ def hud_orchestrate(tmp_path: Path) -> Shell:
 def work(hud_orchestrate: Shell, tmp_path: Path) -> Path:
     """The directory in which the program runs."""
     return tmp_path / "work"
+
+
+@pytest.fixture
+def models(
+    served: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Iterator[Models]:
+    """``hud-orchestrate models`` in an empty directory, pointed at the session's service."""
+    for name, value in served.items():
+        if name.startswith("HUD_"):
+            monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    key = {"Authorization": f"Bearer {served['HUD_API_KEY']}"}
+    with httpx.Client(base_url=served["HUD_API_URL"], headers=key, timeout=300) as http:
+        yield Models(capsys, http)

@@ -1,0 +1,76 @@
+"""``models head``: the checkpoint that a slug serves, and going to another one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hud_orchestrator.cli.models.asking import ask_catalog, print_json, show
+from hud_orchestrator.cli.models.options import CHECKPOINT_HELP, AsJson, Cache, EnvFile, Handle, State
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from hud_orchestrator.clients.catalog import Catalog
+    from hud_orchestrator.wire import Checkpoint
+
+
+def head(
+    handle: Handle,
+    *,
+    wanted: Annotated[
+        str | None,
+        typer.Option("--set", help=f"Make this the head: {CHECKPOINT_HELP}.", metavar="CKPT"),
+    ] = None,
+    as_json: AsJson = False,
+    env_file: EnvFile = None,
+    state: State = None,
+    cache: Cache = None,
+) -> None:
+    """Show the checkpoint that is sampled and trained on from now, or --set another one.
+
+    Setting it discards a gradient that waits for its optimizer step, and the next step branches off
+    from there. A run that trains the model at the same time stops when it sees its head moved.
+    """
+
+    async def question(catalog: Catalog, _gateway_url: str) -> None:
+        from hud_orchestrator.cli.models.handles import pick_checkpoint, pick_model
+        from hud_orchestrator.clients.catalog import head as active
+
+        model = pick_model(await catalog.models(), handle)
+        nodes = await catalog.checkpoints(model.id)
+        if wanted is not None:
+            await catalog.set_head(model.id, pick_checkpoint(nodes, wanted, slug=model.model_name).id)
+            nodes = await catalog.checkpoints(model.id)
+        node = active(nodes)
+        if as_json:
+            found = node.model_dump(mode="json", exclude_unset=True) if node else None
+            print_json({"model_id": model.id, "head": found})
+        elif node is None:
+            print(f"{model.model_name} has no checkpoint yet; it serves the weights it was forked with")
+        else:
+            show(_facts(model.model_name, node))
+
+    ask_catalog(question, env_file=env_file, state=state, cache=cache, as_json=as_json)
+
+
+def _facts(slug: str, node: Checkpoint) -> Table:
+    from rich.table import Table
+
+    facts = {
+        "model": slug,
+        "head": node.name or "-",
+        "id": node.id,
+        "sampler": node.checkpoint_name,
+        "reward": None if node.mean_reward is None else f"{node.mean_reward:.3f}",
+        "loss": node.loss_fn,
+        "traces": node.num_traces,
+        "created": node.created_at,
+    }
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(name, "-" if value is None else str(value))
+    return table
