@@ -110,7 +110,9 @@ class Attempter:
             rollout = await once.run(self._placement, self._agent, policy)
             spent.update(rollout.phases)
             wait_s = FIRST_WAIT_S * 2 ** (attempts - 1)
-            again = rollout.outcome in self._limits.retried and attempts <= self._limits.infrastructure_retries
+            again = (
+                rollout.outcome in self._limits.retried and attempts <= self._limits.infrastructure_retries
+            )
             if not again or anyio.current_time() + wait_s >= acting_until:
                 return replace(
                     rollout, attempts=attempts, seconds=anyio.current_time() - started, phases=dict(spent)

@@ -1,10 +1,10 @@
 """The one loop: sample a turn, run its tools or hand it over, until the environment has enough.
 
-    prompt -> turn -> tool calls? -- yes --> call them, all at once --> results -> turn ...
-                          |
-                          no --> an environment that talks: turn(answer) -> further messages -> turn ...
-                          |                                             \\-> it has its grade: done
-                          +----> any other: the answer is left for the grader: done
+prompt -> turn -> tool calls? -- yes --> call them, all at once --> results -> turn ...
+                      |
+                      no --> an environment that talks: turn(answer) -> further messages -> turn ...
+                      |                                             \\-> it has its grade: done
+                      +----> any other: the answer is left for the grader: done
 """
 
 from __future__ import annotations
@@ -63,9 +63,7 @@ class ChatAgent:
             messages += [turn.message, *further]
         transcript.ended = Outcome.MAX_TURNS
 
-    async def _call_all(
-        self, episode: Episode, names: ToolNames, calls: Sequence[ToolCall]
-    ) -> list[Message]:
+    async def _call_all(self, episode: Episode, names: ToolNames, calls: Sequence[ToolCall]) -> list[Message]:
         """Call the tools at once; their results in the order of the calls."""
         results: dict[int, ToolResult] = {}
         failures: list[EnvironmentFailed] = []

@@ -45,9 +45,7 @@ def as_openai(tool: ToolSpec) -> dict[str, Any]:
 def result_messages(call_id: str, result: ToolResult) -> list[Message]:
     """A result as messages: its text, and its last image, which a tool's message cannot hold."""
     texts = [str(part.get("text", "")) for part in result.content if part.get("type") == "text"]
-    messages: list[Message] = [
-        {"role": "tool", "tool_call_id": call_id, "content": "\n".join(texts) or DONE}
-    ]
+    messages: list[Message] = [{"role": "tool", "tool_call_id": call_id, "content": "\n".join(texts) or DONE}]
     images = [part for part in result.content if part.get("type") == "image"]
     if images:
         data = f"data:{images[-1].get('mimeType', 'image/png')};base64,{images[-1].get('data', '')}"

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from hud_orchestrator.config.section import Section
+from hud_orchestrator.config.section import PlainValue, Section
 
 
 class AgentSection(Section):
@@ -28,7 +28,19 @@ class AgentSection(Section):
     """Strings that end a turn."""
 
     max_turns: int = Field(default=1, ge=1)
-    """Most model turns in one episode; an environment that asks for more grades what it has."""
+    """Most model turns in one episode, calls of tools included; an environment that asks for more grades
+    what it has."""
+
+    tool_timeout_s: float | None = Field(default=None, gt=0)
+    """Seconds after which a tool that does not answer is told to the model as an error. Left out: the
+    rollout's deadline alone bounds it."""
+
+    use: str | None = Field(default=None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    """An agent of your own, ``package.module:Class``, found from the run file's directory too. Left out:
+    our loop of turns and tools."""
+
+    options: dict[str, PlainValue] = Field(default_factory=dict)
+    """Keyword arguments for the class that ``use`` names."""
 
 
 Graded = Literal["keep", "scale", "zero_advantage", "drop_member", "drop_group"]
@@ -38,11 +50,14 @@ Half = Literal["retry", "keep", "scale", "zero_advantage", "drop_member", "drop_
 
 
 class OutcomesSection(Section):
-    """What becomes of a rollout, by how it ended. ``keep`` its reward; ``scale`` it by ``scale_by``;
-    ``zero_advantage``: it stays in its group with the mean reward of the others, so that it neither has
-    an advantage nor changes theirs; ``drop_member``: leave it out, so that it neither trains nor counts
-    in the baseline; ``drop_group``: train on none of its group; ``retry``: attempt it again, at most
-    ``infrastructure_retries`` times and inside its deadline, and drop its group if that does not help."""
+    """What becomes of a rollout, by how it ended.
+
+    ``keep`` its reward; ``scale`` it by ``scale_by``; ``zero_advantage``: it stays in its group with the
+    mean reward of the others, so that it neither has an advantage nor changes theirs; ``drop_member``:
+    leave it out, so that it neither trains nor counts in the baseline; ``drop_group``: train on none of
+    its group; ``retry``: attempt it again, at most ``infrastructure_retries`` times and inside its
+    deadline, and drop its group if that does not help.
+    """
 
     length: Graded = "keep"
     """The last turn ended at ``agent.max_tokens`` or at the end of the context."""

@@ -3,7 +3,8 @@
 Run as ``python -m hud_orchestrator.environments.host SOURCE FD``. The bytes are HUD's control
 protocol: newline-delimited JSON-RPC 2.0 with ``hello``, ``tasks.list``, ``tasks.start``,
 ``tasks.grade``, ``tasks.cancel`` and ``bye``. ``tasks.turn`` is ours, for templates that ask for more
-than one answer, and so is ``tools.call``, which spares a tool a server of its own. Task calls run one after the other; ``tasks.cancel`` interrupts them.
+than one answer, and so is ``tools.call``, which spares a tool a server of its own. Task calls
+run one after the other; ``tasks.cancel`` interrupts them.
 """
 
 from __future__ import annotations

@@ -65,15 +65,14 @@ class Runner:
         self._running()
         EPISODE.set(self._state)
         tool = self._environment.tools.get(name)
+        if tool is None:
+            return _error(f"there is no tool {name!r}; there are: {sorted(self._environment.tools)}")
         try:
-            if tool is None:
-                raise LookupError(f"there is no tool {name!r}; there are: {sorted(self._environment.tools)}")
             inspect.signature(tool.function).bind(**arguments)
             answer = tool.function(**arguments)
             answer = await answer if inspect.isawaitable(answer) else answer
         except Exception as error:
-            text = f"{type(error).__name__}: {error}"
-            return {"content": [{"type": "text", "text": text}], "isError": True}
+            return _error(f"{type(error).__name__}: {error}")
         return {"content": _parts(answer), "isError": False}
 
     def _tools(self) -> list[dict[str, Any]]:
@@ -139,3 +138,7 @@ def _parts(answer: Any) -> list[dict[str, Any]]:
         return answer
     text = answer if isinstance(answer, str) else json.dumps(answer, default=str)
     return [{"type": "text", "text": text}]
+
+
+def _error(text: str) -> dict[str, Any]:
+    return {"content": [{"type": "text", "text": text}], "isError": True}
