@@ -5,7 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from hud_orchestrator.attempt import Attempter, Limits, Sampling
+from hud_orchestrator.agents.chat import ChatAgent
+from hud_orchestrator.agents.own import load_agent
+from hud_orchestrator.agents.protocol import Agent
+from hud_orchestrator.attempt import Attempter, Limits
 from hud_orchestrator.client_loss import Differentiate, differentiator
 from hud_orchestrator.clients.gateway import Gateway
 from hud_orchestrator.config.losses import CLIENT, client_loss, is_group_relative
@@ -15,7 +18,8 @@ from hud_orchestrator.errors import ConfigError
 from hud_orchestrator.evaluation import Evaluator
 from hud_orchestrator.feedback import PolicyCell
 from hud_orchestrator.metrics import Scoreboard
-from hud_orchestrator.records import Task
+from hud_orchestrator.policy import Sampling
+from hud_orchestrator.records import Outcome, Task, Treatment
 from hud_orchestrator.rules.requests import Recipe
 from hud_orchestrator.rules.schedule import Schedule
 from hud_orchestrator.store.history import History
@@ -41,26 +45,45 @@ def make_evaluator(
     )
 
 
-def make_attempter(run: RunFile, placement: Placement, gateway: Gateway, policy: PolicyCell) -> Attempter:
+def make_attempter(
+    run: RunFile, placement: Placement, agent: Agent, gateway: Gateway, policy: PolicyCell
+) -> Attempter:
     """What attempts tickets."""
+    retried = [outcome for outcome, treatment in treatments(run).items() if treatment is Treatment.RETRY]
     return Attempter(
         placement=placement,
+        agent=agent,
         gateway=gateway,
         policy=policy,
         sampling=Sampling(
             top_p=run.agent.top_p,
             max_tokens=run.agent.max_tokens,
             stop=run.agent.stop,
-            system_prompt=run.agent.system_prompt,
-            max_turns=run.agent.max_turns,
             seed=run.run.seed,
         ),
         limits=Limits(
             deadline_s=run.rollout.deadline_s,
             grading_reserve_s=run.rollout.grading_reserve_s,
             infrastructure_retries=run.rollout.infrastructure_retries,
+            retried=retried,
         ),
         concurrency=run.rollout.concurrency,
+    )
+
+
+def make_agent(run: RunFile, directory: Path) -> Agent:
+    """The policy's side of episodes: our loop, or somebody's own class.
+
+    Raises:
+        ConfigError: it cannot be loaded.
+    """
+    if run.agent.use is not None:
+        _find_beside(directory)
+        return load_agent(run.agent.use, run.agent.options)
+    return ChatAgent(
+        system_prompt=run.agent.system_prompt,
+        max_turns=run.agent.max_turns,
+        tool_timeout_s=run.agent.tool_timeout_s,
     )
 
 
@@ -74,6 +97,11 @@ def schedule(run: RunFile) -> Schedule:
         total_steps=run.run.steps,
         shape=rate.schedule,
     )
+
+
+def treatments(run: RunFile) -> dict[Outcome, Treatment]:
+    """What becomes of a member, by how its attempt ended."""
+    return {Outcome(key): Treatment(value) for key, value in run.rollout.outcomes.model_dump().items()}
 
 
 def needs_spread(run: RunFile) -> bool:
@@ -94,9 +122,7 @@ def make_differentiate(run: RunFile, directory: Path) -> Differentiate | None:
     name = client_loss(run.trainer.loss)
     if name is None:
         return None
-    # A module beside the run file is found, after everything that is installed.
-    if str(directory) not in sys.path:
-        sys.path.append(str(directory))
+    _find_beside(directory)
     try:
         return differentiator(name, run.trainer.loss_config)
     except ConfigError as error:
@@ -115,3 +141,9 @@ def recipe(run: RunFile) -> Recipe:
         max_grad_norm=trainer.max_grad_norm,
         **trainer.adam.model_dump(),
     )
+
+
+def _find_beside(directory: Path) -> None:
+    """Let modules beside the run file be imported, after everything that is installed."""
+    if str(directory) not in sys.path:
+        sys.path.append(str(directory))

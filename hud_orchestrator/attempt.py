@@ -1,66 +1,70 @@
 """One ticket, one attempt at its task, one deadline, one rollout.
 
-    |<----------------------- deadline_s ----------------------->|
-    start   act: sample turns, hand them over   | grade           | hard stop, bounded teardown
-                                                ^ grading_reserve_s before the end: cut short here
+    |<------------------------------ deadline_s ------------------------------>|
+    start             act: the agent's turns and tools     | grade             | hard stop, then teardown
+    an environment,                                        ^ grading_reserve_s |   teardown_s at most
+    its first prompt                                         before the end: the agent is cut short here
 
-Infrastructure that fails is tried again inside the same deadline. An overrun is an outcome, not an
-exception; a cancellation from outside is neither caught nor converted.
+Whatever stops the agent, the environment is asked to grade what was done, unless it is gone itself.
+What the run file says to try again is tried again inside the same deadline. An overrun is an outcome,
+not an exception; a cancellation from outside is neither caught nor converted.
 """
 
 from __future__ import annotations
 
-import math
 import uuid
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio
 
-from hud_orchestrator.agents.chat import Message, Sampler, Transcript, Turn, chat
-from hud_orchestrator.clients.gateway import ChatRequest, Gateway
-from hud_orchestrator.environments.protocol import Placement
-from hud_orchestrator.errors import EnvironmentFailed, RequestRejected, ServiceBusy, ServiceUnreachable
+from hud_orchestrator.agents.own import AgentRaised
+from hud_orchestrator.agents.protocol import Agent, Transcript
+from hud_orchestrator.clients.gateway import Gateway
+from hud_orchestrator.environments.protocol import Episode, Placement
+from hud_orchestrator.errors import (
+    EnvironmentFailed,
+    EnvironmentLost,
+    RequestRejected,
+    ServiceBusy,
+    ServiceUnreachable,
+    ToolsLost,
+)
 from hud_orchestrator.feedback import PolicyCell
 from hud_orchestrator.logs import get_logger
-from hud_orchestrator.records import Outcome, Rollout, Sample, Ticket
-from hud_orchestrator.rules.seeds import derive
+from hud_orchestrator.policy import EpisodePolicy, Sampling
+from hud_orchestrator.records import Outcome, Phase, Rollout, Ticket
 
 log = get_logger()
 
 FIRST_WAIT_S = 0.5
-"""Before infrastructure is tried again; doubled each time."""
+"""Before an attempt is made again; doubled each time."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
-    """How turns are sampled, but for the temperature, which evaluation has its own of."""
-
-    top_p: float
-    max_tokens: int
-    stop: Sequence[str]
-    system_prompt: str | None
-    max_turns: int
-    seed: int
+GONE = frozenset({Outcome.LOST, Outcome.GATEWAY_FAILED})
+"""Ends of acting after which no grade is asked for: nobody is there to give it, or it would be about an
+attempt that the gateway spoilt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How long an attempt may take, in seconds, and how often it may begin again."""
+    """How long an attempt may take, in seconds, and what is attempted again, how often."""
 
     deadline_s: float
     grading_reserve_s: float
     infrastructure_retries: int
+    retried: Collection[Outcome] = (Outcome.NOT_STARTED, Outcome.LOST, Outcome.GATEWAY_FAILED)
 
 
 class Attempter:
-    """Attempts tickets: a placement, a gateway and the clock behind one call."""
+    """Attempts tickets: a placement, an agent, a gateway and the clock behind one call."""
 
     def __init__(
         self,
         *,
         placement: Placement,
+        agent: Agent,
         gateway: Gateway,
         policy: PolicyCell,
         sampling: Sampling,
@@ -68,6 +72,7 @@ class Attempter:
         concurrency: int,
     ) -> None:
         self._placement = placement
+        self._agent = agent
         self._gateway = gateway
         self._policy = policy
         self._sampling = sampling
@@ -87,17 +92,31 @@ class Attempter:
     async def _attempt(self, ticket: Ticket, temperature: float) -> Rollout:
         started = anyio.current_time()
         deadline = started + self._limits.deadline_s
+        acting_until = deadline - self._limits.grading_reserve_s
+        spent: Counter[Phase] = Counter()
         attempts = 1
         while True:
-            rollout = await self._once(ticket, temperature, attempt=attempts, deadline=deadline)
+            once = _Once(ticket, deadline=deadline, acting_until=acting_until, limits=self._limits)
+            policy = EpisodePolicy(
+                self._gateway,
+                self._policy,
+                self._sampling,
+                once.transcript,
+                ticket=ticket,
+                attempt=attempts,
+                temperature=temperature,
+                trace_id=once.trace_id,
+            )
+            rollout = await once.run(self._placement, self._agent, policy)
+            spent.update(rollout.phases)
             wait_s = FIRST_WAIT_S * 2 ** (attempts - 1)
-            last = attempts > self._limits.infrastructure_retries
-            if (
-                not rollout.outcome.infrastructure
-                or last
-                or anyio.current_time() + wait_s >= self._acting_until(deadline)
-            ):
-                return replace(rollout, attempts=attempts, seconds=anyio.current_time() - started)
+            again = (
+                rollout.outcome in self._limits.retried and attempts <= self._limits.infrastructure_retries
+            )
+            if not again or anyio.current_time() + wait_s >= acting_until:
+                return replace(
+                    rollout, attempts=attempts, seconds=anyio.current_time() - started, phases=dict(spent)
+                )
             log.info(
                 "rollout.retried",
                 group=ticket.group,
@@ -108,92 +127,99 @@ class Attempter:
             attempts += 1
             await anyio.sleep(wait_s)
 
-    async def _once(self, ticket: Ticket, temperature: float, *, attempt: int, deadline: float) -> Rollout:
-        trace_id = uuid.uuid4().hex
-        transcript = Transcript()
 
-        def ended(
-            outcome: Outcome, *, grade: Mapping[str, Any] | None = None, detail: str | None = None
-        ) -> Rollout:
-            return Rollout(
-                ticket=ticket,
-                trace_id=trace_id,
-                outcome=outcome,
-                samples=tuple(transcript.samples),
-                reward=None if grade is None else float(grade["score"]),
-                grade=grade,
-                answer=transcript.text,
-                detail=detail,
-            )
+class _Once:
+    """One attempt, as far as it got."""
 
-        phase = "start"
+    def __init__(self, ticket: Ticket, *, deadline: float, acting_until: float, limits: Limits) -> None:
+        self.trace_id = uuid.uuid4().hex
+        self.transcript = Transcript()
+        self._ticket = ticket
+        self._deadline = deadline
+        self._acting_until = acting_until
+        self._limits = limits
+        self._phase = Phase.START
+        self._since = anyio.current_time()
+        self._spent: dict[Phase, float] = {}
+        self._trouble: tuple[Outcome, str] | None = None
+        self._trouble_phase = Phase.START
+        self._cut = False
+        self._grade: Mapping[str, Any] | None = None
+
+    async def run(self, placement: Placement, agent: Agent, policy: EpisodePolicy) -> Rollout:
+        """Start, act, grade; the rollout, whatever happens."""
         try:
-            with anyio.move_on_at(deadline):
-                async with self._placement.episode(ticket.task) as episode:
-                    phase = "act"
-                    with anyio.move_on_at(self._acting_until(deadline)) as acting:
-                        await chat(
-                            episode,
-                            sample=self._sampler(ticket, temperature, attempt=attempt, trace_id=trace_id),
-                            transcript=transcript,
-                            system_prompt=self._sampling.system_prompt,
-                            max_turns=self._sampling.max_turns,
-                        )
-                    phase = "grade"
-                    grade = await episode.grade(transcript.pending)
-                return ended(_how(acting.cancelled_caught, transcript), grade=grade)
+            with anyio.move_on_at(self._deadline):
+                async with placement.episode(self._ticket.task) as episode:
+                    self._enter(Phase.ACT)
+                    await self._act(episode, agent, policy)
+                    if self._trouble is None or self._trouble[0] not in GONE:
+                        self._enter(Phase.GRADE)
+                        await self._ask_for_grade(episode)
+                    self._enter(Phase.TEARDOWN)
         except EnvironmentFailed as failure:
-            return ended(Outcome.ENVIRONMENT_FAILED, detail=str(failure))
+            self._hit(Outcome.NOT_STARTED if self._phase is Phase.START else Outcome.LOST, str(failure))
+        if self._phase is not Phase.TEARDOWN and self._trouble is None:
+            self._overran()
+        self._enter(self._phase)
+        return self._rollout()
+
+    async def _act(self, episode: Episode, agent: Agent, policy: EpisodePolicy) -> None:
+        try:
+            with anyio.move_on_at(self._acting_until) as acting:
+                await agent.act(episode, policy, self.transcript)
+            self._cut = acting.cancelled_caught
+        except ToolsLost as failure:
+            self._hit(Outcome.TOOL_FAILURE, str(failure))
+        except EnvironmentFailed as failure:
+            self._hit(Outcome.LOST, str(failure))
         except (ServiceUnreachable, ServiceBusy) as failure:
-            return ended(Outcome.GATEWAY_FAILED, detail=str(failure))
+            self._hit(Outcome.GATEWAY_FAILED, str(failure))
         except RequestRejected as refusal:
-            return ended(Outcome.REFUSED, detail=str(refusal))
-        if phase == "start":
-            return ended(
-                Outcome.ENVIRONMENT_FAILED,
-                detail=f"the environment did not start in {self._limits.deadline_s:g} s",
-            )
-        return ended(
-            Outcome.UNGRADED, detail=f"no grade in the {self._limits.grading_reserve_s:g} s kept for it"
+            self._hit(Outcome.GATEWAY_REFUSED, str(refusal))
+        except AgentRaised as mistake:
+            self._hit(Outcome.AGENT_ERROR, str(mistake))
+
+    async def _ask_for_grade(self, episode: Episode) -> None:
+        try:
+            self._grade = await episode.grade(self.transcript.answer)
+        except EnvironmentLost as failure:
+            self._hit(Outcome.LOST, str(failure))
+        except EnvironmentFailed as failure:
+            self._hit(Outcome.GRADER_FAILED, str(failure))
+
+    def _enter(self, phase: Phase) -> None:
+        now = anyio.current_time()
+        self._spent[self._phase] = self._spent.get(self._phase, 0.0) + now - self._since
+        self._phase, self._since = phase, now
+
+    def _hit(self, outcome: Outcome, detail: str) -> None:
+        # What went wrong first explains what went wrong then.
+        if self._trouble is None:
+            self._trouble, self._trouble_phase = (outcome, detail), self._phase
+
+    def _overran(self) -> None:
+        limits = self._limits
+        if self._phase is Phase.START:
+            self._hit(Outcome.NOT_STARTED, f"the environment did not start in {limits.deadline_s:g} s")
+        else:
+            stopped = self._cut or self._phase is Phase.ACT
+            outcome = Outcome.UNGRADED if stopped else Outcome.GRADER_FAILED
+            self._hit(outcome, f"no grade in the {limits.grading_reserve_s:g} s kept for it")
+
+    def _rollout(self) -> Rollout:
+        outcome, detail = self._trouble or (self.transcript.ended, None)
+        if self._trouble is None and self._cut:
+            outcome = Outcome.CUT_SHORT
+        return Rollout(
+            ticket=self._ticket,
+            trace_id=self.trace_id,
+            outcome=outcome,
+            samples=tuple(self.transcript.samples),
+            reward=None if self._grade is None else float(self._grade["score"]),
+            grade=self._grade,
+            answer=self.transcript.text,
+            detail=detail,
+            phase=self._trouble_phase if self._trouble else Phase.TEARDOWN,
+            phases=self._spent,
         )
-
-    def _acting_until(self, deadline: float) -> float:
-        return deadline - self._limits.grading_reserve_s
-
-    def _sampler(self, ticket: Ticket, temperature: float, *, attempt: int, trace_id: str) -> Sampler:
-        async def sample(messages: Sequence[Message], number: int) -> Turn:
-            # Read before the request leaves: the oldest policy that can have served it.
-            asked_at = self._policy.current.version
-            seed = derive(self._sampling.seed, ticket.purpose, ticket.group, ticket.member, attempt, number)
-            request = ChatRequest(
-                model=self._gateway.model,
-                messages=messages,
-                max_tokens=self._sampling.max_tokens,
-                temperature=temperature,
-                top_p=self._sampling.top_p,
-                stop=self._sampling.stop or None,
-                seed=seed,
-            )
-            completion = await self._gateway.chat(request, trace_id=trace_id)
-            choice = completion.choices[0]
-            text = choice.message.content or ""
-            logprobs = tuple(choice.token_logprobs)
-            if choice.token_ids is None or choice.prompt_token_ids is None:
-                return Turn(text=text, sample=None)
-            if len(logprobs) != len(choice.token_ids) or not all(map(math.isfinite, logprobs)):
-                return Turn(text=text, sample=None)  # a service would refuse the whole batch for it
-            drawn = Sample(
-                prompt_token_ids=tuple(choice.prompt_token_ids),
-                output_token_ids=tuple(choice.token_ids),
-                logprobs=logprobs,
-                version=self._policy.version_of(completion.system_fingerprint, asked_at=asked_at),
-            )
-            return Turn(text=text, sample=drawn)
-
-        return sample
-
-
-def _how(cut: bool, transcript: Transcript) -> Outcome:
-    if cut:
-        return Outcome.CUT_SHORT
-    return Outcome.MAX_TURNS if transcript.out_of_turns else Outcome.FINISHED

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 import anyio
 
 from hud_orchestrator import logs
-from hud_orchestrator.assembly import make_attempter, make_differentiate, make_evaluator, recipe, schedule
+from hud_orchestrator.assembly import (
+    make_agent,
+    make_attempter,
+    make_differentiate,
+    make_evaluator,
+    recipe,
+    schedule,
+)
 from hud_orchestrator.clients.catalog import Catalog
 from hud_orchestrator.clients.gateway import Gateway
 from hud_orchestrator.clients.training import Training
@@ -136,6 +143,7 @@ async def _pipeline(
         yield None
         return
     differentiate = make_differentiate(run, loaded.path.parent)
+    agent = make_agent(run, loaded.path.parent)
     async with AsyncExitStack() as stack:
         board.phase = "starting the service"
         addresses = await stack.enter_async_context(service(loaded, directory))
@@ -150,7 +158,7 @@ async def _pipeline(
         await _restore(store.history, stand, board)
         policy = PolicyCell(stand.policy, history=stand.versions)
         place = await stack.enter_async_context(placement(loaded, directory))
-        attempter = make_attempter(run, place, Gateway(gateway, model=model.model_name), policy)
+        attempter = make_attempter(run, place, agent, Gateway(gateway, model=model.model_name), policy)
         log.info("run.started", model=model.model_name, after_step=stand.policy.version, steps=run.run.steps)
         pipeline = Pipeline(
             run=run,

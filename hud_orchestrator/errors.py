@@ -13,7 +13,9 @@ OrchestratorError              one line for a person; ``exit_code`` for the shel
 |   +-- ServiceBusy            503, 429, 5xx or no answer on a read: later may work
 |   +-- OutcomeUnknown         sent, and no trustworthy answer: settle, never repeat
 |   +-- HeadMoved              somebody else trains this slug: stop
-+-- EnvironmentFailed          an environment broke its promise: an outcome, not a reward
++-- EnvironmentFailed          an environment said no, or raised: an outcome, not a reward
+|   +-- EnvironmentLost        it crashed, broke its protocol or went away
+|   +-- ToolsLost              its tools went away; it may still be there to grade
 +-- RunFailed                  training cannot go on: read the message
 """
 
@@ -121,6 +123,14 @@ class HeadMoved(ServiceError):
 
 class EnvironmentFailed(OrchestratorError):
     """An environment failed to start, answer or grade."""
+
+
+class EnvironmentLost(EnvironmentFailed):
+    """An environment crashed, broke its protocol or went away."""
+
+
+class ToolsLost(EnvironmentFailed):
+    """An environment's tools went away."""
 
 
 class RunFailed(OrchestratorError):

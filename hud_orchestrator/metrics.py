@@ -63,6 +63,8 @@ class Scoreboard:
         self.evaluating: tuple[int, int] | None = None
         """Attempts done and planned of an evaluation under way."""
         self.outcomes: Counter[Outcome] = Counter()
+        self.failed = 0
+        """Rollouts without a grade."""
         self.flying = 0
         self.staleness = 0.0
         self.tokens = 0
@@ -82,6 +84,7 @@ class Scoreboard:
     def rollout_ended(self, rollout: Rollout) -> None:
         """Count a training rollout."""
         self.outcomes[rollout.outcome] += 1
+        self.failed += rollout.reward is None
         self.tokens += rollout.num_tokens
         self._recent.append((time.monotonic(), rollout.num_tokens))
 
@@ -130,8 +133,3 @@ class Scoreboard:
     def cut_short(self) -> int:
         """Rollouts whose agent the deadline stopped and whose work was graded."""
         return self.outcomes[Outcome.CUT_SHORT]
-
-    @property
-    def failed(self) -> int:
-        """Rollouts without a grade."""
-        return sum(count for outcome, count in self.outcomes.items() if not outcome.graded)

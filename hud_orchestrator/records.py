@@ -21,28 +21,61 @@ class Outcome(StrEnum):
 
     FINISHED = "finished"
     """The agent was done and the environment graded."""
+    LENGTH = "length"
+    """The agent's last turn ended at ``max_tokens`` or at the context's end; the environment graded it."""
     MAX_TURNS = "max_turns"
     """The agent had its last turn; the environment graded what it had."""
     CUT_SHORT = "cut_short"
     """The deadline stopped the agent; the environment graded what it had done."""
     UNGRADED = "ungraded"
-    """No grade came before the deadline."""
-    ENVIRONMENT_FAILED = "environment_failed"
-    """The environment did not start, crashed, or broke its protocol."""
+    """The deadline stopped the agent, and no grade came in the time kept for it."""
+    AGENT_ERROR = "agent_error"
+    """The agent's own code raised; the environment may have graded what it had done."""
+    TOOL_FAILURE = "tool_failure"
+    """The environment's tools went away; it may have graded what was done."""
+    NOT_STARTED = "environment_not_started"
+    """The environment did not start, or refused the task."""
+    LOST = "environment_lost"
+    """The environment crashed, broke its protocol or went away."""
+    GRADER_FAILED = "grader_failed"
+    """The grader raised, reported an error, or gave something that is no grade."""
     GATEWAY_FAILED = "gateway_failed"
     """The gateway was unreachable or busy for too long."""
-    REFUSED = "refused"
+    GATEWAY_REFUSED = "gateway_refused"
     """The gateway refused the request, for example a prompt longer than the context."""
+    CANCELLED = "cancelled"
+    """The run was stopped meanwhile. Reported, and never kept."""
 
-    @property
-    def graded(self) -> bool:
-        """Whether there is a reward."""
-        return self in (Outcome.FINISHED, Outcome.MAX_TURNS, Outcome.CUT_SHORT)
 
-    @property
-    def infrastructure(self) -> bool:
-        """Whether attempting again could help."""
-        return self in (Outcome.ENVIRONMENT_FAILED, Outcome.GATEWAY_FAILED)
+class Phase(StrEnum):
+    """The parts of an attempt, in order."""
+
+    START = "start"
+    """Getting an environment, and its first prompt."""
+    ACT = "act"
+    """The agent's turns."""
+    GRADE = "grade"
+    """The environment's judgement."""
+    TEARDOWN = "teardown"
+    """Giving the environment back."""
+
+
+class Treatment(StrEnum):
+    """What becomes of a member of a group, by how its attempt ended."""
+
+    KEEP = "keep"
+    """It trains with its reward."""
+    SCALE = "scale"
+    """It trains with its reward times ``rollout.scale_by``."""
+    ZERO_ADVANTAGE = "zero_advantage"
+    """It stays in its group with the mean reward of the others, so that it has no advantage of its own
+    and leaves theirs as it is."""
+    DROP_MEMBER = "drop_member"
+    """It is left out: it neither trains nor counts in the baseline, and its group is smaller."""
+    DROP_GROUP = "drop_group"
+    """None of its group trains."""
+    RETRY = "retry"
+    """It is attempted again, and drops its group when that does not help."""
 
 
 class Ending(StrEnum):
@@ -55,9 +88,9 @@ class Ending(StrEnum):
     NO_GRADIENT = "no_gradient"
     """The loss gave every token of the step a gradient of zero."""
     FAILED = "failed"
-    """A member has no grade."""
+    """A member has no grade, and the run file drops such groups."""
     PARTIAL = "partial"
-    """A member was cut short, and the run file drops such groups."""
+    """A member was graded and ended in a way for which the run file drops the group."""
     NO_TOKENS = "no_tokens"
     """Fewer than two members have sampled tokens to train on."""
     STALE = "stale"
@@ -114,6 +147,10 @@ class Rollout:
     """What went wrong, in one line."""
     attempts: int = 1
     seconds: float = 0.0
+    phase: Phase = Phase.TEARDOWN
+    """The phase that it ended in: the last one, unless something went wrong."""
+    phases: Mapping[Phase, float] = field(default_factory=dict)
+    """Seconds spent in each phase, over all attempts."""
 
     @property
     def num_tokens(self) -> int:

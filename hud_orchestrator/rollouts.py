@@ -21,7 +21,8 @@ from typing import Self
 import anyio
 from pydantic import SecretStr
 
-from hud_orchestrator.attempt import Attempter, Limits, Sampling
+from hud_orchestrator.agents.chat import ChatAgent
+from hud_orchestrator.attempt import Attempter, Limits
 from hud_orchestrator.clients.gateway import Gateway
 from hud_orchestrator.clients.transport import Transport
 from hud_orchestrator.config.file_checks import split_taskset
@@ -30,6 +31,7 @@ from hud_orchestrator.environments.tasksets import load_taskset
 from hud_orchestrator.errors import ConfigError
 from hud_orchestrator.feedback import PolicyCell
 from hud_orchestrator.logs import get_logger
+from hud_orchestrator.policy import Sampling
 from hud_orchestrator.records import Outcome, Policy, Rollout, Task, Ticket
 from hud_orchestrator.settings import Settings
 
@@ -108,14 +110,13 @@ class Rollouts:
             )
             self._attempter = Attempter(
                 placement=pool,
+                agent=ChatAgent(system_prompt=self.system_prompt, max_turns=self.max_turns),
                 gateway=Gateway(transport, model=self.model),
                 policy=PolicyCell(Policy(version=0, checkpoint=None)),
                 sampling=Sampling(
                     top_p=self.top_p,
                     max_tokens=self.max_tokens,
                     stop=self.stop,
-                    system_prompt=self.system_prompt,
-                    max_turns=self.max_turns,
                     seed=self.seed,
                 ),
                 limits=Limits(

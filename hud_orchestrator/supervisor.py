@@ -28,7 +28,7 @@ from functools import partial
 import anyio
 from anyio import create_memory_object_stream, create_task_group
 
-from hud_orchestrator.assembly import needs_spread
+from hud_orchestrator.assembly import needs_spread, treatments
 from hud_orchestrator.attempt import Attempter
 from hud_orchestrator.clients.catalog import Catalog
 from hud_orchestrator.config.run import RunFile
@@ -129,8 +129,8 @@ async def run_pipeline(pipeline: Pipeline) -> None:
 def grading_rule(run: RunFile) -> GradingRule:
     """The run file's treatment of rewards."""
     return GradingRule(
-        partial=run.rollout.partial.policy,
-        factor=run.rollout.partial.factor,
+        treatments=treatments(run),
+        scale_by=run.rollout.scale_by,
         # Imitation, for one, needs no spread: it does not look at rewards.
         drop_no_spread=run.pipeline.drop_no_spread and needs_spread(run),
     )

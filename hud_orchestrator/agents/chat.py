@@ -1,74 +1,104 @@
-"""The policy's side of an episode: sample a turn, hand it over, until the environment has enough."""
+"""The one loop: sample a turn, run its tools or hand it over, until the environment has enough.
+
+prompt -> turn -> tool calls? -- yes --> call them, all at once --> results -> turn ...
+                      |
+                      no --> an environment that talks: turn(answer) -> further messages -> turn ...
+                      |                                             \\-> it has its grade: done
+                      +----> any other: the answer is left for the grader: done
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+import json
+from collections.abc import Sequence
 
-from hud_orchestrator.records import Sample
+import anyio
 
-Message = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """One sampled turn; without a sample it cannot be trained on."""
-
-    text: str
-    sample: Sample | None
+from hud_orchestrator.agents.protocol import Episode, Message, Policy, ToolCall, Transcript
+from hud_orchestrator.agents.tools import ToolNames, result_messages
+from hud_orchestrator.errors import EnvironmentFailed
+from hud_orchestrator.records import Outcome
+from hud_orchestrator.toolbox import ToolResult
 
 
-Sampler = Callable[[Sequence[Message], int], Awaitable[Turn]]
-"""Samples a turn from the messages so far and the turn's number, counted from 0."""
+class ChatAgent:
+    """Converses, with tools where the environment has some."""
 
+    def __init__(
+        self, *, system_prompt: str | None, max_turns: int, tool_timeout_s: float | None = None
+    ) -> None:
+        """Say at most *max_turns* turns.
 
-class Conversation(Protocol):
-    """The part of an episode that the loop talks to."""
+        Args:
+            system_prompt: put before every conversation.
+            max_turns: turns of the model, calls of tools included.
+            tool_timeout_s: seconds after which a tool's silence is answered to the model as an error.
+                ``None``: the deadline alone bounds it.
+        """
+        self._system_prompt = system_prompt
+        self._max_turns = max_turns
+        self._tool_timeout_s = tool_timeout_s
 
-    @property
-    def prompt(self) -> list[Message]:
-        """The first messages."""
-        ...
+    async def act(self, episode: Episode, policy: Policy, transcript: Transcript) -> None:
+        """Converse until the environment has its grade, or an answer, or the turns are used up."""
+        messages: list[Message] = []
+        if self._system_prompt:
+            messages.append({"role": "system", "content": self._system_prompt})
+        messages += episode.prompt
+        names = ToolNames(episode.tools)
+        talks = episode.conversational and (self._max_turns > 1 or bool(names.specs))
+        for _ in range(self._max_turns):
+            turn = await policy.sample(messages, tools=names.specs)
+            transcript.text = turn.text
+            transcript.ended = Outcome.LENGTH if turn.finish_reason == "length" else Outcome.FINISHED
+            if turn.tool_calls:
+                messages += [turn.message, *await self._call_all(episode, names, turn.tool_calls)]
+                continue
+            if not talks:
+                transcript.answer = turn.text
+                return  # the grade call hands it over: every environment knows that one
+            further = await episode.turn(turn.text)
+            if further is None:
+                return
+            messages += [turn.message, *further]
+        transcript.ended = Outcome.MAX_TURNS
 
-    async def turn(self, answer: str) -> list[Message] | None:
-        """Hand over an answer; further messages, or ``None`` when the environment has its grade."""
-        ...
+    async def _call_all(self, episode: Episode, names: ToolNames, calls: Sequence[ToolCall]) -> list[Message]:
+        """Call the tools at once; their results in the order of the calls."""
+        results: dict[int, ToolResult] = {}
+        failures: list[EnvironmentFailed] = []
 
+        async def one(index: int, call: ToolCall) -> None:
+            try:
+                results[index] = await self._call(episode, names, call)
+            except EnvironmentFailed as failure:
+                failures.append(failure)
 
-@dataclass(slots=True, kw_only=True)
-class Transcript:
-    """What the agent has done so far. It stays readable when the agent is cut short."""
+        if len(calls) == 1:
+            await one(0, calls[0])
+        else:
+            async with anyio.create_task_group() as together:
+                for index, call in enumerate(calls):
+                    together.start_soon(one, index, call)
+        if failures:
+            raise failures[0]
+        return [
+            message
+            for index, call in enumerate(calls)
+            for message in result_messages(call.id, results[index])
+        ]
 
-    samples: list[Sample] = field(default_factory=list)
-    text: str | None = None
-    """The newest turn."""
-    pending: str | None = None
-    """The newest turn, when it is left to the grade call to hand it over."""
-    out_of_turns: bool = False
-
-
-async def chat(
-    conversation: Conversation,
-    *,
-    sample: Sampler,
-    transcript: Transcript,
-    system_prompt: str | None,
-    max_turns: int,
-) -> None:
-    """Converse until the environment has its grade or *max_turns* are used up."""
-    messages: list[Message] = [{"role": "system", "content": system_prompt}] if system_prompt else []
-    messages += conversation.prompt
-    for number in range(max_turns):
-        turn = await sample(messages, number)
-        if turn.sample is not None:
-            transcript.samples.append(turn.sample)
-        transcript.text = turn.text
-        if max_turns == 1:
-            transcript.pending = turn.text  # the grade call hands it over: every environment knows that one
-            return
-        further = await conversation.turn(turn.text)
-        if further is None:
-            return
-        messages += [{"role": "assistant", "content": turn.text}, *further]
-    transcript.out_of_turns = True
+    async def _call(self, episode: Episode, names: ToolNames, call: ToolCall) -> ToolResult:
+        name = names.original(call.name)
+        if name is None:
+            return ToolResult.error(f"there is no tool {call.name!r}; there are: {', '.join(names.known)}")
+        try:
+            arguments = json.loads(call.arguments or "{}")
+        except ValueError as error:
+            return ToolResult.error(f"the arguments of {call.name} are not JSON: {error}")
+        if not isinstance(arguments, dict):
+            return ToolResult.error(f"the arguments of {call.name} must be a JSON object")
+        with anyio.move_on_after(self._tool_timeout_s) as patience:
+            return await episode.call_tool(name, arguments)
+        assert patience.cancelled_caught
+        return ToolResult.error(f"{call.name} did not answer in {self._tool_timeout_s:g} s")

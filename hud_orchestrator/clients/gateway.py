@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from hud_orchestrator.clients.retry import SAMPLING
 from hud_orchestrator.clients.transport import Transport
@@ -24,6 +24,11 @@ class ChatRequest(BaseModel):
     top_p: float
     stop: Sequence[str] | None = None
     seed: int | None = None
+    tools: Sequence[dict[str, Any]] | None = None
+    prompt_token_ids: Sequence[int] | None = None
+    """Tokens of the conversation so far, the last turn included."""
+    continuation_from: int | None = None
+    """Messages from this one on are not among them; leading system messages are not counted."""
 
 
 class TokenLogprob(BaseModel):
@@ -38,10 +43,38 @@ class Logprobs(BaseModel):
     content: list[TokenLogprob] | None = None
 
 
-class Message(BaseModel):
-    """What the model said."""
+class Function(BaseModel):
+    """What a tool call calls."""
 
+    name: str
+    arguments: str = ""
+
+
+class FunctionCall(BaseModel):
+    """One entry of ``tool_calls``."""
+
+    id: str
+    type: str | None = None
+    function: Function
+
+
+class Message(BaseModel):
+    """What the model said. Fields that are not named here are kept, and repeated in the next request."""
+
+    model_config = ConfigDict(extra="allow")
+
+    role: str = "assistant"
     content: str | None = None
+    tool_calls: list[FunctionCall] | None = None
+
+    @property
+    def functions(self) -> list[FunctionCall]:
+        """The calls of functions; others are not known."""
+        return [call for call in self.tool_calls or () if call.type == "function"]
+
+    def as_said(self) -> dict[str, Any]:
+        """The message as the next request repeats it."""
+        return self.model_dump(exclude_none=True)
 
 
 class Choice(BaseModel):

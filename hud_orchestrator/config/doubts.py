@@ -72,8 +72,8 @@ def _ignored(run: RunFile, given: Given) -> Iterator[Finding]:
             ("trainer.substeps", "trainer.loss"),
             "ignored: a loss that the daemon computes sees the batch whole",
         )
-    if run.rollout.partial.policy != "scale" and "rollout.partial.factor" in given:
-        yield Finding(("rollout.partial.factor",), f"ignored with policy: {run.rollout.partial.policy}")
+    if "rollout.scale_by" in given and "scale" not in run.rollout.outcomes.model_dump().values():
+        yield Finding(("rollout.scale_by",), "ignored: no outcome has the treatment scale")
 
 
 def _unused(section: str, given: Given, text: str) -> Iterator[Finding]:

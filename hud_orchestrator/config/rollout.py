@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from hud_orchestrator.config.section import Section
+from hud_orchestrator.config.section import PlainValue, Section
 
 
 class AgentSection(Section):
@@ -28,18 +28,69 @@ class AgentSection(Section):
     """Strings that end a turn."""
 
     max_turns: int = Field(default=1, ge=1)
-    """Most model turns in one episode; an environment that asks for more grades what it has."""
+    """Most model turns in one episode, calls of tools included; an environment that asks for more grades
+    what it has."""
+
+    tool_timeout_s: float | None = Field(default=None, gt=0)
+    """Seconds after which a tool that does not answer is told to the model as an error. Left out: the
+    rollout's deadline alone bounds it."""
+
+    use: str | None = Field(default=None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    """An agent of your own, ``package.module:Class``, found from the run file's directory too. Left out:
+    our loop of turns and tools."""
+
+    options: dict[str, PlainValue] = Field(default_factory=dict)
+    """Keyword arguments for the class that ``use`` names."""
 
 
-class PartialSection(Section):
-    """How a rollout trains whose agent was cut short by the deadline and graded on what it did."""
+Graded = Literal["keep", "scale", "zero_advantage", "drop_member", "drop_group"]
+Ungraded = Literal["zero_advantage", "drop_member", "drop_group"]
+Failed = Literal["retry", "zero_advantage", "drop_member", "drop_group"]
+Half = Literal["retry", "keep", "scale", "zero_advantage", "drop_member", "drop_group"]
 
-    policy: Literal["keep", "scale", "mask", "drop_group"] = "keep"
-    """``keep`` its reward; ``scale`` it by ``factor``; ``mask``: leave the rollout out of its group,
-    so that it neither trains nor moves the baseline; ``drop_group``: train on none of its group."""
 
-    factor: float = Field(default=0.5, ge=0, le=1)
-    """What ``scale`` multiplies the reward by."""
+class OutcomesSection(Section):
+    """What becomes of a rollout, by how it ended.
+
+    ``keep`` its reward; ``scale`` it by ``scale_by``; ``zero_advantage``: it stays in its group with the
+    mean reward of the others, so that it neither has an advantage nor changes theirs; ``drop_member``:
+    leave it out, so that it neither trains nor counts in the baseline; ``drop_group``: train on none of
+    its group; ``retry``: attempt it again, at most ``infrastructure_retries`` times and inside its
+    deadline, and drop its group if that does not help.
+    """
+
+    length: Graded = "keep"
+    """The last turn ended at ``agent.max_tokens`` or at the end of the context."""
+
+    max_turns: Graded = "keep"
+    """The agent used up ``agent.max_turns``."""
+
+    cut_short: Graded = "keep"
+    """The deadline stopped the agent, and what it had done was graded."""
+
+    ungraded: Ungraded = "drop_group"
+    """The deadline stopped the agent, and no grade came in the time kept for it."""
+
+    agent_error: Half = "drop_group"
+    """The agent's own code raised. ``keep`` and ``scale`` train what was graded all the same."""
+
+    tool_failure: Half = "retry"
+    """The environment's tools went away."""
+
+    environment_not_started: Failed = "retry"
+    """The environment did not start, or refused the task."""
+
+    environment_lost: Failed = "retry"
+    """The environment crashed, broke its protocol or went away."""
+
+    grader_failed: Failed = "drop_group"
+    """The grader raised, or gave something that is no grade."""
+
+    gateway_failed: Failed = "retry"
+    """The gateway was unreachable or busy for too long."""
+
+    gateway_refused: Ungraded = "drop_group"
+    """The gateway refused the request, for example a prompt longer than the context."""
 
 
 class RolloutSection(Section):
@@ -61,8 +112,10 @@ class RolloutSection(Section):
     """Seconds at the end of ``deadline_s`` kept for the grader. An agent still acting when they
     begin is cut short and graded on what it left behind."""
 
-    partial: PartialSection = PartialSection()
+    outcomes: OutcomesSection = OutcomesSection()
+
+    scale_by: float = Field(default=0.5, ge=0, le=1)
+    """What the treatment ``scale`` multiplies a reward by."""
 
     infrastructure_retries: int = Field(default=2, ge=0)
-    """Times that a rollout is attempted again, inside its deadline, after its environment or the
-    gateway failed. A failure that is left is an outcome, never a reward, and drops the group."""
+    """Times that a rollout is attempted again at most, where ``outcomes`` says ``retry``."""

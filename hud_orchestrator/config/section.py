@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, WithJsonSchema
 
 
 def _from_home(path: Path) -> Path:
@@ -15,6 +16,16 @@ def _from_home(path: Path) -> Path:
 
 HomePath = Annotated[Path, AfterValidator(_from_home)]
 """A path in which ``~`` is the home directory, rather than a directory of that name."""
+
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, bool | int | float | str) or (isinstance(value, float) and math.isnan(value)):
+        raise ValueError("not a plain value")
+    return value
+
+
+PlainValue = Annotated[Any, AfterValidator(_plain), WithJsonSchema({"type": ["number", "boolean", "string"]})]
+"""A number, ``true``, ``false`` or text."""
 
 
 class Section(BaseModel):

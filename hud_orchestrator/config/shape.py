@@ -124,7 +124,7 @@ def _allowed(path: KeyPath) -> str:
     if section and str(path[-1]) in section.model_fields:
         info = section.model_fields[str(path[-1])]
         return allowed(info.annotation, info.metadata)
-    return "a number, true, false or text" if path[-2:-1] == ("loss_config",) else "text"
+    return "a number, true, false or text" if path[-2:-1] in (("loss_config",), ("options",)) else "text"
 
 
 def _at(data: Any, path: KeyPath) -> Any:

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import Field
 
-from hud_orchestrator.config.section import Section
-
-
-def _plain(value: Any) -> Any:
-    if not isinstance(value, bool | int | float | str) or (isinstance(value, float) and math.isnan(value)):
-        raise ValueError("not a plain value")
-    return value
-
-
-LossValue = Annotated[Any, AfterValidator(_plain), WithJsonSchema({"type": ["number", "boolean", "string"]})]
-"""A number, ``true``, ``false`` or text."""
+from hud_orchestrator.config.section import PlainValue, Section
 
 
 class LearningRateSection(Section):
@@ -61,7 +50,7 @@ class TrainerSection(Section):
     log-probabilities (the ``train`` extra): one of ours, such as ``gspo`` or ``client:ppo``, or
     ``package.module:function`` of your own, found from the run file's directory too."""
 
-    loss_config: dict[str, LossValue] = Field(default_factory=dict)
+    loss_config: dict[str, PlainValue] = Field(default_factory=dict)
     """Values handed to the loss as they are, for example ``clip_low_threshold`` for ``ppo``. The
     local service also takes ``advantage_std: 1`` to divide advantages by the group's deviation."""
 

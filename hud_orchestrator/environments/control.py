@@ -13,8 +13,9 @@ import anyio
 import anyio.abc
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from hud_orchestrator.environments.protocol import Messages, as_messages
-from hud_orchestrator.errors import EnvironmentFailed
+from hud_orchestrator.environments.protocol import Messages, as_messages, as_result, as_tools
+from hud_orchestrator.errors import EnvironmentFailed, EnvironmentLost
+from hud_orchestrator.toolbox import ToolResult
 
 FRAME_LIMIT = 16 * 2**20
 """Bytes of the longest frame that is read."""
@@ -45,7 +46,8 @@ class ControlSession:
         """Send a request and return its result.
 
         Raises:
-            EnvironmentFailed: it answered with an error, wrongly, or not at all.
+            EnvironmentFailed: it answered with an error.
+            EnvironmentLost: it answered wrongly, or not at all.
         """
         number = next(self._numbers)
         frame = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
@@ -57,7 +59,7 @@ class ControlSession:
         while (answer := await self._line(method)).get("id") != number:
             if answer.get("id") not in self._owed:
                 self._intact = False
-                raise EnvironmentFailed(f"{method}: answered request {answer.get('id')!r}, expected {number}")
+                raise EnvironmentLost(f"{method}: answered request {answer.get('id')!r}, expected {number}")
             self._owed.discard(answer["id"])
         self._owed.discard(number)
         if "error" in answer:
@@ -65,7 +67,7 @@ class ControlSession:
             raise EnvironmentFailed(f"{method}: {error.get('message') if isinstance(error, dict) else error}")
         result = answer.get("result")
         if not isinstance(result, dict):
-            raise EnvironmentFailed(
+            raise EnvironmentLost(
                 f"{method}: answered {type(result).__name__} as its result, expected an object"
             )
         return result
@@ -76,15 +78,15 @@ class ControlSession:
                 line = await self._lines.receive_until(b"\n", FRAME_LIMIT)
         except anyio.DelimiterNotFound as error:
             self._intact = False
-            raise EnvironmentFailed(
+            raise EnvironmentLost(
                 f"{method}: answered with a frame above {FRAME_LIMIT // 2**20} MiB"
             ) from error
         try:
             answer = json.loads(line)
         except ValueError as error:
-            raise EnvironmentFailed(f"{method}: answered something that is not JSON") from error
+            raise EnvironmentLost(f"{method}: answered something that is not JSON") from error
         if not isinstance(answer, dict):
-            raise EnvironmentFailed(f"{method}: answered {type(answer).__name__}, expected a JSON-RPC object")
+            raise EnvironmentLost(f"{method}: answered {type(answer).__name__}, expected a JSON-RPC object")
         return answer
 
 
@@ -98,7 +100,7 @@ def _closed_means_failed(method: str) -> Iterator[None]:
         anyio.BrokenResourceError,
         anyio.ClosedResourceError,
     ) as error:
-        raise EnvironmentFailed(
+        raise EnvironmentLost(
             f"{method}: the environment ended or closed its connection; environments.log has what it printed"
         ) from error
 
@@ -110,6 +112,8 @@ class ControlEpisode:
         self._session = session
         self._grade: Mapping[str, Any] | None = None
         self.prompt: Messages = as_messages(start.get("prompt"))
+        self.tools = as_tools(start.get("tools"))
+        self.conversational = True
 
     async def turn(self, answer: str) -> Messages | None:
         """Hand over an answer; further messages, or ``None`` when the grade is there."""
@@ -118,6 +122,10 @@ class ControlEpisode:
             return as_messages(frame.get("prompt"))
         self._grade = frame
         return None
+
+    async def call_tool(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
+        """Call a tool."""
+        return as_result(await self._session.call("tools.call", name=name, arguments=dict(arguments)))
 
     async def grade(self, answer: str | None) -> Mapping[str, Any]:
         """The grade frame, checked."""

@@ -2,8 +2,9 @@
 
 Run as ``python -m hud_orchestrator.environments.host SOURCE FD``. The bytes are HUD's control
 protocol: newline-delimited JSON-RPC 2.0 with ``hello``, ``tasks.list``, ``tasks.start``,
-``tasks.grade``, ``tasks.cancel`` and ``bye``; ``tasks.turn`` is ours, for templates that ask for
-more than one answer. Task calls run one after the other; ``tasks.cancel`` interrupts them.
+``tasks.grade``, ``tasks.cancel`` and ``bye``. ``tasks.turn`` is ours, for templates that ask for more
+than one answer, and so is ``tools.call``, which spares a tool a server of its own. Task calls
+run one after the other; ``tasks.cancel`` interrupts them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from hud_orchestrator.environments.template import Environment
 
 FRAME_LIMIT = 16 * 2**20
 """Bytes of the longest frame, as the SDK's servers have it."""
+
+TASK_CALLS = frozenset({"tasks.start", "tasks.turn", "tasks.grade", "tools.call"})
+"""Calls that run a template's or a tool's code."""
 
 PR_SET_PDEATHSIG = 1
 
@@ -58,7 +62,7 @@ class Host:
         while line := await reader.readline():
             frame = json.loads(line)
             method, params, number = frame.get("method"), frame.get("params") or {}, frame.get("id")
-            if method in ("tasks.start", "tasks.turn", "tasks.grade"):
+            if method in TASK_CALLS:
                 self._call = asyncio.create_task(self._in_turn(self._call, number, method, params))
                 continue
             if method in ("tasks.cancel", "bye"):
@@ -94,6 +98,8 @@ class Host:
             return await self._runner.start(params["id"], params.get("args") or {})
         if self._runner is None:
             raise RpcError(INVALID_REQUEST, "no task in progress")
+        if method == "tools.call":
+            return await self._runner.call_tool(params["name"], params.get("arguments") or {})
         step: Callable[[Any], Awaitable[dict[str, Any]]]
         step = self._runner.turn if method == "tasks.turn" else self._runner.grade
         return await step(params.get("answer"))

@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 
 import anyio
 
-from hud_orchestrator.environments.protocol import Messages, as_messages
+from hud_orchestrator.environments.protocol import Messages, as_messages, as_result, as_tools
 from hud_orchestrator.environments.runner import Runner
 from hud_orchestrator.environments.source import environments
 from hud_orchestrator.errors import EnvironmentFailed
 from hud_orchestrator.records import Task
+from hud_orchestrator.toolbox import ToolResult
 
 T = TypeVar("T")
 
@@ -25,11 +26,17 @@ class InProcessEpisode:
     def __init__(self, runner: Runner, start: Mapping[str, Any]) -> None:
         self._runner = runner
         self.prompt: Messages = as_messages(start["prompt"])
+        self.tools = as_tools(start.get("tools"))
+        self.conversational = True
 
     async def turn(self, answer: str) -> Messages | None:
         """Hand over an answer; further messages, or ``None`` when the grade is there."""
         frame = await _user_code(self._runner.turn(answer))
         return None if "score" in frame else as_messages(frame["prompt"])
+
+    async def call_tool(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
+        """Call a tool."""
+        return as_result(await _user_code(self._runner.call_tool(name, dict(arguments))))
 
     async def grade(self, answer: str | None) -> Mapping[str, Any]:
         """The grade frame."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 from collections.abc import AsyncGenerator
+from types import SimpleNamespace
 from typing import Any
 
 from hud_orchestrator.environments.frames import NotAFrame, grade_frame, is_grade, prompt_frame
-from hud_orchestrator.environments.template import Environment
+from hud_orchestrator.environments.template import EPISODE, Environment
 
 LAST_TURNS = 100
 """Answers of ``None`` that a template gets before it is taken for one that never grades."""
@@ -25,6 +27,7 @@ class Runner:
         self._environment = environment
         self._generator: AsyncGenerator[Any, Any] | None = None
         self._grade: dict[str, Any] | None = None
+        self._state = SimpleNamespace()
 
     async def start(self, template: str, args: dict[str, Any]) -> dict[str, Any]:
         """Run the template to its first prompt.
@@ -44,15 +47,44 @@ class Runner:
             inspect.signature(function).bind(**args)
         except TypeError as error:
             raise TaskMistake(f"template {template!r}: {error}") from None
+        self._state = SimpleNamespace()
+        EPISODE.set(self._state)
         self._generator = function(**args)
         try:
-            return prompt_frame(await anext(self._generator))
+            frame = prompt_frame(await anext(self._generator))
         except StopAsyncIteration:
             raise NotAFrame(f"template {template!r} ended without a prompt") from None
+        return {**frame, "tools": self._tools()} if self._environment.tools else frame
+
+    async def call_tool(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Call a tool of the environment; what it raises is for the agent to read.
+
+        Raises:
+            TaskMistake: no task is in progress.
+        """
+        self._running()
+        EPISODE.set(self._state)
+        tool = self._environment.tools.get(name)
+        if tool is None:
+            return _error(f"there is no tool {name!r}; there are: {sorted(self._environment.tools)}")
+        try:
+            inspect.signature(tool.function).bind(**arguments)
+            answer = tool.function(**arguments)
+            answer = await answer if inspect.isawaitable(answer) else answer
+        except Exception as error:
+            return _error(f"{type(error).__name__}: {error}")
+        return {"content": _parts(answer), "isError": False}
+
+    def _tools(self) -> list[dict[str, Any]]:
+        return [
+            {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+            for tool in self._environment.tools.values()
+        ]
 
     async def turn(self, answer: Any) -> dict[str, Any]:
         """Hand over an answer; the next prompt's frame, or the grade's, which has a ``score``."""
         generator = self._running()
+        EPISODE.set(self._state)
         # A template that raised, or was interrupted, cannot be asked for anything more.
         self._generator = None
         try:
@@ -89,9 +121,24 @@ class Runner:
         """End the episode; running ``finally`` blocks of the template."""
         generator, self._generator, self._grade = self._generator, None, None
         if generator is not None:
+            EPISODE.set(self._state)
             await generator.aclose()
 
     def _running(self) -> AsyncGenerator[Any, Any]:
         if self._generator is None:
             raise TaskMistake("no task in progress")
         return self._generator
+
+
+def _parts(answer: Any) -> list[dict[str, Any]]:
+    """What a tool returned, as content parts: text as it is, parts as they are, the rest as JSON."""
+    if answer is None:
+        return []
+    if isinstance(answer, list) and all(isinstance(part, dict) and "type" in part for part in answer):
+        return answer
+    text = answer if isinstance(answer, str) else json.dumps(answer, default=str)
+    return [{"type": "text", "text": text}]
+
+
+def _error(text: str) -> dict[str, Any]:
+    return {"content": [{"type": "text", "text": text}], "isError": True}

@@ -13,6 +13,14 @@ A template may yield further prompts after the first: each is one more turn. The
 when the agent was cut short before it gave one: a template that grades what was done so far breaks
 out of its turns and yields its grade.
 
+Tools are functions that the agent may call between its turns, registered with ``@env.tool()``. What
+they share with the template of the same episode lies in ``env.state``, which every episode has its own of::
+
+    @env.tool()
+    async def move(direction: Literal["left", "right"]) -> str:
+        "Step aside."
+        return env.state.board.move(direction)
+
 This module imports the standard library only: it is what an environment process starts with.
 """
 
@@ -22,8 +30,12 @@ import hashlib
 import inspect
 import json
 from collections.abc import AsyncGenerator, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
+
+from hud_orchestrator.environments.parameters import parameters_of
 
 TemplateFunction = Callable[..., AsyncGenerator[Any, Any]]
 
@@ -88,13 +100,63 @@ class Template:
         return TaskRow(env=self.env, id=self.id, args=args)
 
 
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A registered tool."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    """A JSON schema of its arguments."""
+    function: Callable[..., Any]
+
+
+EPISODE: ContextVar[SimpleNamespace] = ContextVar("episode")
+"""The state of the episode whose code is running."""
+
+
 class Environment:
-    """A named collection of templates."""
+    """A named collection of templates and tools."""
 
     def __init__(self, name: str, *, version: str = "0") -> None:
         self.name = name
         self.version = version
         self.templates: dict[str, Template] = {}
+        self.tools: dict[str, Tool] = {}
+
+    @property
+    def state(self) -> SimpleNamespace:
+        """What the template and the tools of one episode share; empty when it begins.
+
+        Raises:
+            RuntimeError: outside an episode.
+        """
+        try:
+            return EPISODE.get()
+        except LookupError:
+            raise RuntimeError("env.state exists inside an episode only: in a template or a tool") from None
+
+    def tool(
+        self, name: str | None = None, description: str = ""
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Register a function that the agent may call, by default under its own name.
+
+        Its annotations say what it takes; what it returns, or raises, the agent reads.
+
+        Raises:
+            ValueError: the name is taken.
+            TypeError: an annotation is none that JSON can say.
+        """
+
+        def register(function: Callable[..., Any]) -> Callable[..., Any]:
+            called = name or function.__name__
+            if called in self.tools:
+                raise ValueError(f"environment {self.name!r} has a tool {called!r} already")
+            described = description or inspect.getdoc(function) or ""
+            self.tools[called] = Tool(called, described, parameters_of(function), function)
+            return function
+
+        return register
 
     def template(
         self,

@@ -1,53 +1,61 @@
-"""What of a group trains: the partial-grade policy, and the objections that end a group untrained."""
+"""What of a group trains: a treatment for every way an attempt can end."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from statistics import fmean
 
-from hud_orchestrator.records import Ending, Group, Member, Outcome, Rollout, TrainableGroup
+from hud_orchestrator.records import Ending, Group, Member, Outcome, Rollout, TrainableGroup, Treatment
 
 SPREAD_TOLERANCE = 1e-9
 """Rewards closer than this are the same: the advantage would be rounding noise."""
+
+DROPPING = frozenset({Treatment.DROP_GROUP, Treatment.RETRY})
+"""Treatments of a member that end its whole group; what is still to be retried here has been, in vain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradingRule:
     """How a group's rewards train.
 
-    A member whose agent was cut short keeps its reward, has it scaled, is masked (left out, so that
-    it neither trains nor moves the baseline), or ends its group. A member without tokens is left out
-    in any case: there is nothing of it to train on. A member without a grade ends its group, because
-    a failure of infrastructure is not a low reward.
+    The baseline, the mean that rewards are compared with, is that of the members which train with a
+    reward of their own, kept or scaled. A member without advantage gets exactly this mean as its reward,
+    so it moves nobody's advantage; a dropped member is not there at all. A member without tokens is left
+    out in any case: there is nothing of it to train on.
     """
 
-    partial: Literal["keep", "scale", "mask", "drop_group"]
-    factor: float
+    treatments: Mapping[Outcome, Treatment]
+    """By outcome; those not in it are kept."""
+    scale_by: float
     drop_no_spread: bool
 
     def apply(self, group: Group) -> TrainableGroup | Ending:
         """What of *group* trains, or why nothing does."""
-        if not all(rollout.outcome.graded for rollout in group.rollouts):
-            return Ending.FAILED
-        cut = any(rollout.outcome is Outcome.CUT_SHORT for rollout in group.rollouts)
-        if cut and self.partial == "drop_group":
-            return Ending.PARTIAL
-        members = tuple(member for rollout in group.rollouts if (member := self._member(rollout)) is not None)
-        if not members or len(members) < min(2, len(group.rollouts)):
+        treated = [(self.treatments.get(r.outcome, Treatment.KEEP), r) for r in group.rollouts]
+        for treatment, rollout in treated:
+            if treatment in DROPPING:
+                return Ending.FAILED if rollout.reward is None else Ending.PARTIAL
+            if rollout.reward is None and treatment in (Treatment.KEEP, Treatment.SCALE):
+                return Ending.FAILED
+        own = [self._reward(t, r) for t, r in treated if r.num_tokens and self._has_its_own(t)]
+        if len(own) < min(2, len(group.rollouts)):
             return Ending.NO_TOKENS
-        rewards = [member.reward for member in members]
-        if self.drop_no_spread and max(rewards) - min(rewards) <= SPREAD_TOLERANCE:
+        if self.drop_no_spread and max(own) - min(own) <= SPREAD_TOLERANCE:
             return Ending.NO_SPREAD
+        baseline = fmean(own)
+        members = tuple(
+            Member(rollout=r, reward=self._reward(t, r) if self._has_its_own(t) else baseline)
+            for t, r in treated
+            if r.num_tokens and t is not Treatment.DROP_MEMBER
+        )
         oldest = group.oldest_version
         assert oldest is not None  # members have samples
         return TrainableGroup(number=group.number, members=members, oldest_version=oldest)
 
-    def _member(self, rollout: Rollout) -> Member | None:
-        assert rollout.reward is not None  # only graded rollouts get here
-        if rollout.num_tokens == 0:
-            return None
-        if rollout.outcome is not Outcome.CUT_SHORT or self.partial == "keep":
-            return Member(rollout=rollout, reward=rollout.reward)
-        if self.partial == "scale":
-            return Member(rollout=rollout, reward=rollout.reward * self.factor)
-        return None
+    def _has_its_own(self, treatment: Treatment) -> bool:
+        return treatment in (Treatment.KEEP, Treatment.SCALE)
+
+    def _reward(self, treatment: Treatment, rollout: Rollout) -> float:
+        assert rollout.reward is not None  # looked at before
+        return rollout.reward * (self.scale_by if treatment is Treatment.SCALE else 1.0)

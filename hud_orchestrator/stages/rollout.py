@@ -49,7 +49,7 @@ async def _work(
             with board.in_flight():
                 attempted = await attempter.attempt(ticket, temperature=temperature)
             board.rollout_ended(attempted)
-            if not attempted.outcome.graded:
+            if attempted.reward is None:
                 log.warning(
                     "rollout.failed",
                     group=ticket.group,

@@ -78,6 +78,8 @@ CREATE TABLE rollouts (
     attempts     INTEGER NOT NULL,
     seconds      REAL NOT NULL,
     detail       TEXT,
+    phase        TEXT NOT NULL DEFAULT 'teardown',
+    phases       TEXT NOT NULL DEFAULT '{}',
     PRIMARY KEY (group_number, member)
 ) STRICT, WITHOUT ROWID;
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from hud_orchestrator.records import Ending, Group, Outcome, Rollout, Sample, Task, Ticket
+from hud_orchestrator.records import Ending, Group, Outcome, Phase, Rollout, Sample, Task, Ticket
 from hud_orchestrator.store.database import Database, rows
 
 
@@ -30,7 +30,7 @@ class Trajectories:
             )
             rows(
                 connection,
-                "INSERT INTO rollouts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO rollouts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [_rollout_row(rollout) for rollout in group.rollouts],
             )
 
@@ -88,6 +88,8 @@ def _rollout_row(rollout: Rollout) -> tuple[object, ...]:
         rollout.attempts,
         rollout.seconds,
         _text(rollout.detail),
+        rollout.phase,
+        json.dumps({phase: round(seconds, 6) for phase, seconds in rollout.phases.items()}),
     )
 
 
@@ -104,6 +106,8 @@ def _rollout(row: sqlite3.Row) -> Rollout:
         detail=row["detail"],
         attempts=row["attempts"],
         seconds=row["seconds"],
+        phase=Phase(row["phase"]),
+        phases={Phase(phase): seconds for phase, seconds in json.loads(row["phases"]).items()},
     )
 
 

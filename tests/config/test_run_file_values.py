@@ -85,10 +85,10 @@ def test_the_later_of_two_overrides_holds(run_file: RunFile) -> None:
 
 
 def test_an_override_may_be_a_whole_section(run_file: RunFile) -> None:
-    loaded = load(run_file(), overrides=["rollout.partial={policy: scale, factor: 0.25}"])
+    loaded = load(run_file(), overrides=["rollout.outcomes={cut_short: scale, length: drop_member}"])
 
-    assert loaded.run.rollout.partial.factor == 0.25
-    assert loaded.origins["rollout.partial.factor"] == "--set"
+    assert loaded.run.rollout.outcomes.length == "drop_member"
+    assert loaded.origins["rollout.outcomes.length"] == "--set"
 
 
 def test_files_are_relative_to_the_run_file(run_file: RunFile, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +146,7 @@ def test_what_is_shown_as_resolved_is_a_run_file_that_says_the_same(run_file: Ru
             ["trainer.learning_rate.final=1e-5"],
             "trainer.learning_rate.final: ignored with schedule: constant",
         ),
-        (["rollout.partial.factor=0.1"], "rollout.partial.factor: ignored with policy: keep"),
+        (["rollout.scale_by=0.1"], "rollout.scale_by: ignored: no outcome has the treatment scale"),
         (
             ["trainer.learning_rate.warmup_steps=30"],
             "trainer.learning_rate.warmup_steps: 30 is not less than run.steps (30)",

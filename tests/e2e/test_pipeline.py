@@ -85,8 +85,19 @@ def test_async_samples_ahead_and_never_further_than_its_bound(remote_run: Runner
     assert spread == [(1,)]
 
 
-@pytest.mark.parametrize("template", ["sleeps", "spins", "never_starts", "dies", "raises"])
-def test_a_broken_environment_costs_its_group_and_the_run_goes_on(remote_run: Runner, template: str) -> None:
+@pytest.mark.parametrize(
+    ("template", "outcome", "phase"),
+    [
+        ("sleeps", "grader_failed", "grade"),
+        ("spins", "grader_failed", "grade"),
+        ("never_starts", "environment_not_started", "start"),
+        ("dies", "environment_lost", "grade"),
+        ("raises", "grader_failed", "grade"),
+    ],
+)
+def test_a_broken_environment_costs_its_group_and_the_run_goes_on(
+    remote_run: Runner, template: str, outcome: str, phase: str
+) -> None:
     mixed = f"{TASKS}{HANG}\ntrain = [train[0], {template}(), *train[1:40]]\n"
     remote_run.write(
         tasks=mixed,
@@ -97,12 +108,9 @@ def test_a_broken_environment_costs_its_group_and_the_run_goes_on(remote_run: Ru
 
     assert done.returncode == 0, done.stderr
     assert remote_run.query("SELECT ending FROM groups WHERE number = 1") == [("failed",)]
-    rows = remote_run.query("SELECT outcome, reward, seconds FROM rollouts WHERE group_number = 1")
-    assert len(rows) == 4
-    for outcome, reward, seconds in rows:
-        assert outcome in ("ungraded", "environment_failed")
-        assert reward is None
-        assert seconds < 3 + 2 + 1  # deadline, teardown, and a busy machine
+    rows = remote_run.query("SELECT outcome, phase, reward, seconds FROM rollouts WHERE group_number = 1")
+    assert [row[:3] for row in rows] == [(outcome, phase, None)] * 4
+    assert all(seconds < 3 + 2 + 1 for *_, seconds in rows)  # deadline, teardown, and a busy machine
     assert all(line["groups_trained"] > 0 for line in remote_run.metrics())
 
 
@@ -117,7 +125,7 @@ def test_what_a_cut_short_agent_did_is_graded_and_trains_by_policy(
         agent={"max_turns": 4, "max_tokens": 2},
         rollout={
             "group_size": 2, "groups_per_step": 1, "concurrency": 2, "deadline_s": 8, "grading_reserve_s": 6,
-            "partial": {"policy": policy},
+            "outcomes": {"cut_short": policy},
         },
         pipeline={"replacements_per_step": 0},
     )  # fmt: skip

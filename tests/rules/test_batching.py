@@ -7,7 +7,7 @@ from hud_orchestrator.rules.batching import BatchCutter
 from hud_orchestrator.rules.grading import GradingRule
 from tests.builders import group
 
-RULE = GradingRule(partial="keep", factor=1, drop_no_spread=True)
+RULE = GradingRule(treatments={}, scale_by=1, drop_no_spread=True)
 
 
 def trainable(number: int, *, version: int = 0) -> TrainableGroup:

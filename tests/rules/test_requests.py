@@ -5,7 +5,7 @@ from hud_orchestrator.rules.grading import GradingRule
 from hud_orchestrator.rules.requests import Recipe, forward_backward_requests, optim_step_request
 from tests.builders import group
 
-RULE = GradingRule(partial="keep", factor=1, drop_no_spread=True)
+RULE = GradingRule(treatments={}, scale_by=1, drop_no_spread=True)
 
 
 def batch(*sizes: int) -> Batch:

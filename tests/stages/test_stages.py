@@ -39,7 +39,7 @@ def desk(
     staleness: int = 0,
 ) -> Desk:
     return Desk(
-        grading=GradingRule(partial="keep", factor=1, drop_no_spread=True),
+        grading=GradingRule(treatments={}, scale_by=1, drop_no_spread=True),
         cutter=BatchCutter(
             next_step=1, groups_per_step=places, replacements=replacements, staleness=staleness
         ),
@@ -130,7 +130,7 @@ async def test_a_run_in_which_everything_fails_gives_up_and_says_why(trajectorie
     broken = [
         Rollout(
             ticket=Ticket(group=number, member=member, task=TASK), trace_id="t",
-            outcome=Outcome.ENVIRONMENT_FAILED, detail="the disk of the environment is gone",
+            outcome=Outcome.LOST, detail="the disk of the environment is gone",
         )
         for number in range(FRUITLESS_TRIES)
         for member in range(2)

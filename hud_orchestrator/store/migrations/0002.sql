@@ -1,4 +1,5 @@
 -- Losses on the client's side: two more kinds of calls, and an ending for groups that such a loss silenced.
+-- Rollouts say in which phase they ended, and how long each took; more ways to end have names.
 
 CREATE TABLE calls_2 (
     id       TEXT PRIMARY KEY,
@@ -26,3 +27,8 @@ CREATE TABLE groups_2 (
 INSERT INTO groups_2 SELECT * FROM groups;
 DROP TABLE groups;
 ALTER TABLE groups_2 RENAME TO groups;
+
+ALTER TABLE rollouts ADD COLUMN phase TEXT NOT NULL DEFAULT 'teardown';
+ALTER TABLE rollouts ADD COLUMN phases TEXT NOT NULL DEFAULT '{}';
+UPDATE rollouts SET outcome = 'environment_lost' WHERE outcome = 'environment_failed';
+UPDATE rollouts SET outcome = 'gateway_refused' WHERE outcome = 'refused';

@@ -1,0 +1,74 @@
+"""Agents of somebody's own, by ``package.module:Class``."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from hud_orchestrator.agents.protocol import Episode, Message, Policy, Transcript, Turn
+from hud_orchestrator.errors import ConfigError, OrchestratorError
+from hud_orchestrator.toolbox import ToolSpec
+
+
+class AgentRaised(Exception):
+    """Code of an agent of somebody's own raised."""
+
+
+class OwnAgent:
+    """A new object of the class for every episode, so that episodes share nothing by accident."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+
+    async def act(self, episode: Episode, policy: Policy, transcript: Transcript) -> None:
+        """Let it act; what it returns is its answer.
+
+        Raises:
+            AgentRaised: it did.
+        """
+        try:
+            answer = await self._make().act(episode, _Noting(policy, transcript))
+        except OrchestratorError:
+            raise  # of the gateway or the environment: not the agent's fault
+        except Exception as error:
+            raise AgentRaised(f"{type(error).__name__}: {error}") from error
+        transcript.answer = answer if answer is None else str(answer)
+
+
+class _Noting:
+    """The policy, noting what was said last."""
+
+    def __init__(self, policy: Policy, transcript: Transcript) -> None:
+        self._policy = policy
+        self._transcript = transcript
+
+    async def sample(self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = ()) -> Turn:
+        """Sample the next turn."""
+        turn = await self._policy.sample(messages, tools=tools)
+        self._transcript.text = turn.text
+        return turn
+
+
+def load_agent(path: str, options: Mapping[str, Any]) -> OwnAgent:
+    """The agent class that *path* names, made with *options*.
+
+    Raises:
+        ConfigError: there is no such class, it takes other options, or it has no ``act``.
+    """
+    module_name, _, attribute = path.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise ConfigError(f"agent.use: {path!r}: {type(error).__name__}: {error}") from error
+    found = getattr(module, attribute, None)
+    if not inspect.isclass(found):
+        raise ConfigError(f"agent.use: {module_name} has no class {attribute!r}")
+    if not inspect.iscoroutinefunction(getattr(found, "act", None)):
+        raise ConfigError(f"agent.use: {path} has no async method act(episode, policy)")
+    try:
+        found(**options)
+    except Exception as error:
+        raise ConfigError(f"agent.options: {path}: {type(error).__name__}: {error}") from error
+    return OwnAgent(lambda: found(**options))

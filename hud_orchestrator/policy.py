@@ -1,0 +1,131 @@
+"""The policy of one episode: its turns, each with the tokens, log-probabilities and version it had.
+
+From the second turn on, a conversation that goes on where it was is continued token for token: the
+gateway gets the tokens of everything so far, and tokenizes only the messages that are new. So what the
+model reads is what it wrote, and a later turn's prompt extends the earlier turn's tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hud_orchestrator.agents.protocol import Message, ToolCall, Transcript, Turn
+from hud_orchestrator.agents.tools import as_openai
+from hud_orchestrator.clients.gateway import ChatRequest, Choice, Gateway
+from hud_orchestrator.feedback import PolicyCell
+from hud_orchestrator.records import Sample, Ticket
+from hud_orchestrator.rules.seeds import derive
+from hud_orchestrator.toolbox import ToolSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How turns are sampled, but for the temperature, which evaluation has its own of."""
+
+    top_p: float
+    max_tokens: int
+    stop: Sequence[str]
+    seed: int
+
+
+class EpisodePolicy:
+    """Samples the turns of one attempt at a ticket."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        cell: PolicyCell,
+        sampling: Sampling,
+        transcript: Transcript,
+        *,
+        ticket: Ticket,
+        attempt: int,
+        temperature: float,
+        trace_id: str,
+    ) -> None:
+        self._gateway = gateway
+        self._cell = cell
+        self._sampling = sampling
+        self._transcript = transcript
+        self._ticket = ticket
+        self._attempt = attempt
+        self._temperature = temperature
+        self._trace_id = trace_id
+        self._turns = 0
+        self._said: list[Message] = []
+        """The conversation up to and with the newest turn."""
+        self._tokens: list[int] | None = None
+        """Its tokens, where the gateway told them."""
+
+    async def sample(self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = ()) -> Turn:
+        """Sample the next turn, and note its tokens.
+
+        Raises:
+            ServiceUnreachable, ServiceBusy: no usable answer in many tries.
+            KeyRefused, RequestRejected: the gateway said no.
+        """
+        # Read before the request leaves: the oldest policy that can have served it.
+        asked_at = self._cell.current.version
+        completion = await self._gateway.chat(self._request(messages, tools), trace_id=self._trace_id)
+        choice = completion.choices[0]
+        version = self._cell.version_of(completion.system_fingerprint, asked_at=asked_at)
+        sample = _sample(choice, version)
+        self._turns += 1
+        message = choice.message.as_said()
+        self._said = [*messages, message]
+        self._tokens = None
+        if sample is not None:
+            self._transcript.samples.append(sample)
+            self._tokens = [*sample.prompt_token_ids, *sample.output_token_ids]
+        return Turn(
+            text=choice.message.content or "",
+            tool_calls=tuple(
+                ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments)
+                for call in choice.message.functions
+            ),
+            message=message,
+            finish_reason=choice.finish_reason,
+            sample=sample,
+        )
+
+    def _request(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ChatRequest:
+        ticket = self._ticket
+        continued: dict[str, Any] = {}
+        if self._tokens is not None and list(messages[: len(self._said)]) == self._said:
+            # The contract does not count the system messages at the beginning.
+            systems = sum(message["role"] == "system" for message in self._said)
+            continued = {
+                "prompt_token_ids": self._tokens,
+                "continuation_from": len(self._said) - systems,
+            }
+        return ChatRequest(
+            model=self._gateway.model,
+            messages=messages,
+            tools=[as_openai(tool) for tool in tools] or None,
+            max_tokens=self._sampling.max_tokens,
+            temperature=self._temperature,
+            top_p=self._sampling.top_p,
+            stop=self._sampling.stop or None,
+            seed=derive(
+                self._sampling.seed, ticket.purpose, ticket.group, ticket.member, self._attempt, self._turns
+            ),
+            **continued,
+        )
+
+
+def _sample(choice: Choice, version: int) -> Sample | None:
+    """The turn's tokens; ``None`` when they are not all there, for a service would refuse the batch."""
+    logprobs = tuple(choice.token_logprobs)
+    if choice.token_ids is None or choice.prompt_token_ids is None:
+        return None
+    if len(logprobs) != len(choice.token_ids) or not all(map(math.isfinite, logprobs)):
+        return None
+    return Sample(
+        prompt_token_ids=tuple(choice.prompt_token_ids),
+        output_token_ids=tuple(choice.token_ids),
+        logprobs=logprobs,
+        version=version,
+    )
