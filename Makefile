@@ -18,6 +18,9 @@ smollm2: $(STAMP)  ## improve a real pretrained 135M model, about ten minutes
 test: $(STAMP)  ## the test suite, in parallel
 	$(BIN)/pytest -n auto --dist worksteal
 
+fuzz: $(STAMP)  ## what the service's OpenAPI document allows and forbids, for FUZZ_SECONDS (300)
+	$(BIN)/python -m tests.fuzz
+
 interop: $(SDK_STAMP)  ## the released hud SDK against the embedded service
 	$(BIN)/python -m tests.interop
 

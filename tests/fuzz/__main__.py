@@ -1,6 +1,6 @@
 """Send a real service what its OpenAPI document allows and forbids, and check every reply against it.
 
-    FUZZ_SECONDS=300 FUZZ_SEED=1 python -m tests.fuzz [options of `schemathesis run`]
+FUZZ_SECONDS=300 FUZZ_SEED=1 python -m tests.fuzz [options of `schemathesis run`]
 """
 
 from __future__ import annotations

@@ -42,7 +42,9 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
         case.path_parameters = {"id": _existing(path, dice)}
     if case.query and "model" in case.query and dice.random() < 0.5:
         case.query = {"model": "tiny"}
-    if isinstance(body, dict) and dice.random() < 0.8:
+    if path.endswith("telemetry-upload") and dice.random() < 0.8:
+        case.body = _telemetry(body, dice)
+    elif isinstance(body, dict) and dice.random() < 0.8:
         changed = _SENSIBLE.get(path.rsplit("/", 1)[-1], lambda *_: {})(body, case, dice)
         if changed:
             case.body = {**body, **changed}
@@ -136,6 +138,14 @@ def _fork(body: dict[str, Any], case: Any, dice: random.Random) -> dict[str, Any
     source = dice.choice([known().base, known().steady])
     changed: dict[str, Any] = {"source_model_id": source, "checkpoint_id": None}
     return changed | ({"name": f"fuzz-{dice.getrandbits(32):x}"} if dice.random() < 0.3 else {})
+
+
+def _telemetry(body: Any, dice: random.Random) -> Any:
+    """Spans with samples, some of them with what was made up where a number should be."""
+    numbers = dice.choice([[1, 2], [-1], [2**70], [body]])
+    sample = {"prompt_token_ids": [1], "output_token_ids": numbers, "output_logprobs": [-1.0]}
+    payload = {"step_id": dice.choice([1, 1e300, body]), "sample": sample}
+    return {"telemetry": [{"span_id": dice.choice(["a", body]), "attributes": {"hud.payload": payload}}]}
 
 
 _SENSIBLE: dict[str, Any] = {
