@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from pydantic import BaseModel
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from hud_orchestrator.local.replies import Refused, parse
 
@@ -30,16 +30,19 @@ async def read_bytes(request: Request) -> bytes:
     """The body as it was sent.
 
     Raises:
-        Refused: 413, it is too long.
+        Refused: 413, it is too long; 499, which nobody sees: the client has gone away.
     """
     declared = request.headers.get("content-length", "0")
     received = bytearray()
     # Longer numbers than these are too long in any case, and Python refuses to read numbers of thousands.
     if len(declared) < 20 and (not declared.isdecimal() or int(declared) <= MAX_BODY):
-        async for chunk in request.stream():
-            received += chunk
-            if len(received) > MAX_BODY:
-                break
-        else:
-            return bytes(received)
+        try:
+            async for chunk in request.stream():
+                received += chunk
+                if len(received) > MAX_BODY:
+                    break
+            else:
+                return bytes(received)
+        except ClientDisconnect:
+            raise Refused(499, "the client has gone away") from None
     raise Refused(413, f"the body is longer than {MAX_BODY >> 20} MiB; send the batch in several calls")

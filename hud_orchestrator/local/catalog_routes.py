@@ -46,7 +46,7 @@ def catalog_routes(service: Service) -> list[Endpoint]:
             "Make a trainable model from another model",
             body=ForkRequest,
             reply=Model,
-            refusals=[404, 409, 410, 503, 507],
+            refusals=[404, 409, 410, 507],
         ),
         Endpoint(
             "GET",

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hud_orchestrator.local.replies import Refused
-from hud_orchestrator.local.tools import Tool, loads, named
+from hud_orchestrator.local.tool_json import loads
+from hud_orchestrator.local.tools import Tool, named
 
 MAX_CHOICES = 128
 """Choices of one request, at most, as at OpenAI."""

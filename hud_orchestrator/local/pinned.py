@@ -20,7 +20,7 @@ class Pinned:
     """The checkpoints in use lately. Used by the event loop only."""
 
     def __init__(self) -> None:
-        self._loads: OrderedDict[str, asyncio.Task[Weights]] = OrderedDict()
+        self._loads: OrderedDict[tuple[str, str], asyncio.Task[Weights]] = OrderedDict()
 
     async def get(self, tree: Tree, checkpoint_id: str, engine: Engine) -> Weights:
         """The weights of a checkpoint: its id, or ``initial:<model id>`` for those before the first step.
@@ -28,19 +28,20 @@ class Pinned:
         Raises:
             Refused: 404, the model has no such checkpoint, or its weights are no longer there.
         """
-        task = self._loads.get(checkpoint_id)
+        key = (tree.record.id, checkpoint_id)
+        task = self._loads.get(key)
         if task is None:
             loading = asyncio.to_thread(_load, tree, checkpoint_id, engine)
-            task = self._loads[checkpoint_id] = asyncio.create_task(loading)
-        self._loads.move_to_end(checkpoint_id)
+            task = self._loads[key] = asyncio.create_task(loading)
+        self._loads.move_to_end(key)
         while len(self._loads) > KEPT:
             self._loads.popitem(last=False)
         try:
             # Several requests wait for one load; one that is cancelled must not take it along.
             return await asyncio.shield(task)
         except Exception:
-            if self._loads.get(checkpoint_id) is task:
-                del self._loads[checkpoint_id]
+            if self._loads.get(key) is task:
+                del self._loads[key]
             raise
 
 

@@ -16,6 +16,9 @@ GATEWAY_PATHS = ("/chat/completions", "/v1/chat/completions")
 OPENAI_PATHS = (*GATEWAY_PATHS, "/models", "/v1/models")
 """Paths whose errors have OpenAI's shape; a bare ``detail`` would lose its text in that client."""
 
+LONGEST_DETAIL = 2**16
+"""Characters. Enough to name a thousand trace ids."""
+
 Body = TypeVar("Body", bound=BaseModel)
 _TYPES = {400: "invalid_request_error", 401: "authentication_error", 404: "invalid_request_error"}
 
@@ -24,9 +27,10 @@ class Refused(OrchestratorError):
     """A request that is answered with *status* and one clear line, and changed nothing it does not name."""
 
     def __init__(self, status: int, detail: str, *, retry_after_s: int | None = None) -> None:
-        super().__init__(detail)
+        # What a client sent may be quoted in it, line breaks and megabytes included.
+        self.detail = " ".join(detail[:LONGEST_DETAIL].split())
+        super().__init__(self.detail)
         self.status = status
-        self.detail = detail
         self.retry_after_s = retry_after_s
 
 

@@ -151,10 +151,25 @@ def _samples(body: bytes) -> Iterator[tuple[int, str, TrajectorySample]]:
     """The samples of an upload, by step and span. What is not understood is passed over."""
     try:
         spans = json.loads(body)["telemetry"]
-        for span in spans:
-            payload = (span.get("attributes") or {}).get("hud.payload") or {}
-            if isinstance(payload, dict) and payload.get("sample"):
-                sample = TrajectorySample.model_validate(payload["sample"])
-                yield int(payload.get("step_id") or 0), str(span.get("span_id")), sample
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        found = [_sample(span) for span in spans]
+    except (*_NOT_UNDERSTOOD, RecursionError):
         return
+    yield from (one for one in found if one is not None)
+
+
+def _sample(span: Any) -> tuple[int, str, TrajectorySample] | None:
+    try:
+        payload = span["attributes"]["hud.payload"]
+        sample = TrajectorySample.model_validate(payload["sample"])
+        ids = [*(sample.prompt_token_ids or ()), *sample.output_token_ids]
+        if not all(0 <= one < _TOKEN_IDS for one in ids):
+            return None
+        return int(payload.get("step_id") or 0), str(span.get("span_id")), sample
+    except _NOT_UNDERSTOOD:
+        return None
+
+
+_TOKEN_IDS = 2**31
+"""More than any vocabulary has."""
+
+_NOT_UNDERSTOOD = (ValueError, TypeError, KeyError, AttributeError, OverflowError)

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from typing import Any
 
 from starlette.responses import StreamingResponse
-from starlette.types import Send
+from starlette.types import Receive, Scope, Send
 
 from hud_orchestrator.local.answers import Answer
 from hud_orchestrator.local.replies import Refused, openai_error
@@ -60,12 +60,22 @@ class EventStream(StreamingResponse):
         withdraw: Callable[[], None],
     ) -> None:
         """Stream *answer*; then call *delivered*, or *withdraw* when the client has gone away."""
-        self._events = _events(answer, bell, delivered=delivered, withdraw=withdraw)
+        self._events = _events(answer, bell, delivered=delivered)
+        self._done = answer.completion.done
+        self._withdraw = withdraw
         super().__init__(self._events)
         self.headers["Cache-Control"] = "no-cache"
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Here and not in the events: a client may leave before the first of them is asked for.
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            if not self._done.done():
+                self._withdraw()
+
     async def stream_response(self, send: Send) -> None:
-        # Closed at once, not when it is collected: closing it is what withdraws the completion.
+        # Closed at once, not when it is collected.
         async with contextlib.aclosing(self._events):
             await super().stream_response(send)
 
@@ -134,7 +144,7 @@ class _Growing:
 
 
 async def _events(
-    answer: Answer, bell: Bell, *, delivered: Callable[[], Awaitable[None]], withdraw: Callable[[], None]
+    answer: Answer, bell: Bell, *, delivered: Callable[[], Awaitable[None]]
 ) -> AsyncGenerator[str, None]:
     completion = answer.completion
     open_ones = [_Growing(answer, index) for index in range(len(completion.sequences))]
@@ -156,9 +166,6 @@ async def _events(
         await delivered()
     except Refused as refusal:
         yield _event(openai_error(refusal))
-    finally:
-        if not completion.done.done():
-            withdraw()
 
 
 def _event(body: dict[str, Any]) -> str:

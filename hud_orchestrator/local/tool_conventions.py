@@ -6,18 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from hud_orchestrator.local.tools import (
-    Convention,
-    Tool,
-    ToolCall,
-    as_arguments,
-    decode_first,
-    held_back,
-    loads,
-    named,
-    parameters,
-    typed,
-)
+from hud_orchestrator.local.tool_json import as_arguments, decode_first, loads, typed
+from hud_orchestrator.local.tools import Convention, Tool, ToolCall, held_back, named, parameters
 
 _NAME = re.compile(r'"name"\s*:\s*"([^"]*)')
 _ARGUMENTS = re.compile(r'"(?:arguments|parameters)"\s*:\s*')

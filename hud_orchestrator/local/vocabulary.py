@@ -52,7 +52,8 @@ class Vocabulary:
         Raises:
             Refused: the template cannot render it, or renders nothing.
         """
-        key = json.dumps([messages, tools, opening], sort_keys=True)
+        # Not sorted: the order of a tool's parameters may be part of the prompt.
+        key = json.dumps([messages, tools, opening])
         with self._one_at_a_time:
             ids = self._prompts.get(key)
             if ids is None:

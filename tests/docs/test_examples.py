@@ -7,6 +7,7 @@ import inspect
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def check(path: Path, where: str) -> None:
 
 
 @pytest.fixture
-def reader(tmp_path: Path, served: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Reader:
+def reader(tmp_path: Path, served: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
     """A reader beside a service: its addresses are in ``local.env`` and in the environment."""
     addresses = {name: value for name, value in served.items() if name.startswith("HUD_")}
     (tmp_path / "local.env").write_text("".join(f"{name}={value}\n" for name, value in addresses.items()))
@@ -98,9 +99,10 @@ def reader(tmp_path: Path, served: dict[str, str], monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    for name in ("tasks", "my_losses"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    return Reader(tmp_path, served)
+    yield Reader(tmp_path, served)
+    # The next page's modules have the same names.
+    for name in [Path(name).stem for name in BESIDE if name.endswith(".py")]:
+        sys.modules.pop(name, None)
 
 
 def beside() -> list[Block]:

@@ -20,13 +20,16 @@ from starlette.routing import Route
 from hud_orchestrator import TrainingClient, errors
 from hud_orchestrator.config.fields import leaves
 from hud_orchestrator.config.local import KeepSection
+from hud_orchestrator.config.rollout import OutcomesSection
 from hud_orchestrator.config.run import RunFile
 from hud_orchestrator.local import bodies, forwards, once, service, traces
 from hud_orchestrator.local.app import build_app
 from hud_orchestrator.local.catalog import Catalog
+from hud_orchestrator.local.chat_request import ChatRequest
 from hud_orchestrator.local.settings import ServiceSettings
 from hud_orchestrator.losses.client.registry import CLIENT_LOSSES
 from hud_orchestrator.losses.registry import BUILT_IN
+from hud_orchestrator.records import Outcome, Treatment
 from hud_orchestrator.wire import Checkpoint, DatumTensors
 from tests.docs.blocks import PAGES
 
@@ -74,6 +77,25 @@ def test_the_table_of_routes_has_every_route_and_no_other(tmp_path: Path) -> Non
     }
 
     assert set(re.findall(r"`(GET|POST|PUT|DELETE) (/\S+)`", text("service.md"))) == real
+
+
+def test_every_key_of_a_chat_completion_and_every_status_is_explained() -> None:
+    page = text("service.md")
+    sources = (ROOT / "hud_orchestrator" / "local").rglob("*.py")
+    statuses = {status for path in sources for status in re.findall(r"Refused\(\s*(\d{3})", path.read_text())}
+
+    assert [key for key in ChatRequest.model_fields if f"`{key}`" not in page] == []
+    assert "422" in statuses
+    assert sorted(status for status in statuses if f"| {status} |" not in page) == []
+
+
+def test_the_table_of_outcomes_has_every_one_and_its_default() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| [^|]* \| (?:`(\w+)` )?\|$", text("environments.md"), re.MULTILINE)
+    treatments = {"finished": "", "cancelled": "", **OutcomesSection().model_dump()}
+
+    assert dict(rows) == treatments
+    assert {outcome.value for outcome in Outcome} == set(treatments)
+    assert set(Treatment) <= set(re.findall(r"^\| `(\w+)` \|", text("environments.md"), re.MULTILINE))
 
 
 def test_every_error_of_the_services_is_explained() -> None:

@@ -48,12 +48,14 @@ def fuzz(service: dict[str, str], options: list[str]) -> tuple[int, dict[str, di
     tally = Path(service["log"]).with_name("tally.json")
     environ = {
         **os.environ,
+        "PYTHONPATH": str(ROOT),
         "SCHEMATHESIS_HOOKS": "tests.fuzz.hooks",
         "FUZZ_URL": service["url"],
         "FUZZ_KEY": service["key"],
         "FUZZ_TALLY": str(tally),
     }
-    code = subprocess.run(command, env=environ, cwd=ROOT, check=False).returncode
+    # It leaves notes where it runs, which have no place in the project.
+    code = subprocess.run(command, env=environ, cwd=tally.parent, check=False).returncode
     return code, json.loads(tally.read_text())
 
 

@@ -79,11 +79,14 @@ def _fork(http: httpx.Client, base: str) -> str:
 
 
 @contextmanager
-def serving(directory: Path, environ: dict[str, str] | None = None) -> Iterator[dict[str, str]]:
+def serving(
+    directory: Path, *, cache: Path | None = None, environ: dict[str, str] | None = None
+) -> Iterator[dict[str, str]]:
     """``hud-orchestrate serve`` in *directory*: its URL, its key, and the file of its log."""
     env_file, log = directory / "service.env", directory / "service.log"
     command = [sys.executable, "-m", "hud_orchestrator", "serve", "--port", "0"]
     command += ["--state", str(directory / "state"), "--env-file", str(env_file)]
+    command += ["--cache", str(cache)] if cache else []
     with (
         log.open("wb") as errors,
         subprocess.Popen(

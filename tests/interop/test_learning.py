@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from statistics import fmean
 
+import pytest
 import torch
 from hud import Job, Run, TrainingClient
 from hud.train.types import DatumTensors
@@ -27,7 +28,9 @@ def groups_with_spread(runs: list[Run]) -> list[Run]:
     return [run for group in groups if len({run.reward for run in group}) > 1 for run in group]
 
 
-async def test_the_reward_rises_over_thirty_steps(slug: str, roll_out: RollOut) -> None:
+async def test_the_reward_rises_over_thirty_steps(
+    slug: str, roll_out: RollOut, capsys: pytest.CaptureFixture[str]
+) -> None:
     client, rewards = TrainingClient(slug), []
     sums = random.Random(0).sample([(a, b) for a in range(10, 100) for b in range(10)], ROUND * PROBLEMS)
     job = await Job.start("learning", group=GROUP)
@@ -47,7 +50,8 @@ async def test_the_reward_rises_over_thirty_steps(slug: str, roll_out: RollOut) 
             assert head.id == stepped.checkpoint_id
 
     first, last = fmean(rewards[:ROUND]), fmean(rewards[-ROUND:])
-    print(f"the same {len(sums)} sums: mean reward {first:.3f} at first, {last:.3f} at last")
+    with capsys.disabled():
+        print(f"\nthe same {len(sums)} sums: mean reward {first:.3f} at first, {last:.3f} at last")
     assert [node.id for node in await client.checkpoints()] == heads
     assert last > first + 0.2
 

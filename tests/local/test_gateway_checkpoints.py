@@ -28,20 +28,22 @@ async def test_a_pinned_checkpoint_is_what_it_was_when_it_was_the_head(world: Wo
 
 
 async def test_a_checkpoint_that_is_not_there_is_refused_by_name(world: World, tmp_path: Path) -> None:
-    model, other = await world.fork("fork"), await world.fork("other")
+    model, _ = await world.fork("fork"), await world.fork("other")
     first = (await world.learn(model))["checkpoint_id"]
     await world.learn(model)
+    assert (await world.chat("fork", checkpoint=first))["system_fingerprint"] == first
     for name, checkpoint in (("fork", "nothing"), ("other", first), (world.base, first)):
         reply = await world.ask(name, checkpoint=checkpoint)
         assert reply.status_code == 404
         assert repr(checkpoint) in reply.json()["error"]["message"]
         assert reply.headers["x-should-retry"] == "false"
-    shutil.rmtree(tmp_path / "state" / "models" / model / "checkpoints" / first)
-    gone = await world.ask("fork", checkpoint=first)
+    second = (await world.learn(model))["checkpoint_id"]
+    await world.learn(model)
+    shutil.rmtree(tmp_path / "state" / "models" / model / "checkpoints" / second)
+    gone = await world.ask("fork", checkpoint=second)
     assert gone.status_code == 404
-    assert first in gone.json()["error"]["message"]
+    assert second in gone.json()["error"]["message"]
     assert (await world.ask("fork")).status_code == 200
     assert (
         await world.ask(world.base, checkpoint=(await world.chat(world.base))["system_fingerprint"])
     ).is_success
-    assert other

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import pytest
 
 from hud_orchestrator.local.app import build_app
 from hud_orchestrator.local.bases.bytes_tokenizer import bytes_tokenizer
@@ -119,7 +120,8 @@ async def test_an_error_in_the_stream_is_an_event(world: World) -> None:
     assert "stopping" in json.loads(last.removeprefix("data: "))["error"]["message"]
 
 
-async def test_a_client_that_leaves_withdraws_what_is_streamed(world: World) -> None:
+@pytest.mark.parametrize("leaves_at", ["http.response.start", "http.response.body"])
+async def test_a_client_that_leaves_withdraws_what_is_streamed(world: World, leaves_at: str) -> None:
     assert world.service
     message = {"role": "user", "content": "hello"}
     body = json.dumps(
@@ -134,7 +136,7 @@ async def test_a_client_that_leaves_withdraws_what_is_streamed(world: World) -> 
         return {"type": "http.disconnect"}
 
     async def send(event: Any) -> None:
-        if event.get("body"):
+        if event["type"] == leaves_at:
             left.set()
 
     scope = http_scope("/chat/completions")

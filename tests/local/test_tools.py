@@ -94,6 +94,7 @@ async def test_without_parallel_calls_only_the_first_is_delivered(tmp_path: Path
     [
         (HERMES, ["<tool_call>", '{"name": "move", "arguments": {"row": }}', "</tool_call>"], '{"row": }}'),
         (HERMES, ["<tool_call>", '{"name": "move", "arguments": 3}', "</tool_call>"], "{3"),
+        (HERMES, ["<tool_call>", '{"name": "move", "arguments": "null"}', "</tool_call>"], "{null"),
         (LLAMA, ['{"name": "move", "parameters": {"row"'], '{"row"'),
         (FUNCTION, ["<tool_call>", "<function=move>", "<parameter=row>one</parameter>"], None),
     ],

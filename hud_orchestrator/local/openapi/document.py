@@ -21,7 +21,8 @@ The embedded training service of hud_orchestrator: catalog, training, chat compl
 
 Every refusal is one clear line in `detail`, and changed nothing that it does not name. A status of 500 is
 in no operation: it is a bug, and its `detail` says which. A path that is not here is answered 404, and a
-method that a path does not have 405 with `Allow`; where there is a GET there is also a HEAD."""
+method that a path does not have 405 with `Allow`; where there is a GET there is also a HEAD. Only what is
+no HTTP at all is answered 400 in plain text."""
 
 _MEANINGS = {
     400: "The request is not understood or cannot be rendered.",
@@ -50,6 +51,14 @@ _REQUEST_HEADERS = {
     "succeeded, or still runs, gets its reply. With another body it is answered 409.",
     "Trace-Id": "The rollout that the completion belongs to. What was sampled is kept under it, so that "
     "training can name it.",
+}
+
+_EVENT = {
+    "type": "object",
+    "description": "Of each event. Its data is OpenAI's chat.completion.chunk as JSON, or an error after "
+    "which nothing comes, or at the end [DONE].",
+    "properties": {"data": {"type": "string"}},
+    "required": ["data"],
 }
 
 
@@ -166,7 +175,7 @@ def _query(parameter: Query) -> dict[str, Any]:
 def _success(one: Endpoint, schemas: _Schemas) -> dict[str, Any]:
     content: dict[str, Any] = {"application/json": {"schema": schemas.written(one.reply)}}
     if one.streams:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        content["text/event-stream"] = {"schema": _EVENT}
     return {"description": "Done.", "content": content}
 
 
