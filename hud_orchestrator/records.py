@@ -46,6 +46,11 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
     """The run was stopped meanwhile. Reported, and never kept."""
 
+    @property
+    def clean(self) -> bool:
+        """Whether the agent ended by itself, so that its reward is about nothing but what it did."""
+        return self in (Outcome.FINISHED, Outcome.LENGTH, Outcome.MAX_TURNS)
+
 
 class Phase(StrEnum):
     """The parts of an attempt, in order."""

@@ -32,7 +32,7 @@ from hud_orchestrator.errors import ConfigError
 from hud_orchestrator.feedback import PolicyCell
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.policy import Sampling
-from hud_orchestrator.records import Outcome, Policy, Rollout, Task, Ticket
+from hud_orchestrator.records import Policy, Rollout, Task, Ticket
 from hud_orchestrator.settings import Settings
 
 log = get_logger()
@@ -167,7 +167,7 @@ class Rollouts:
     async def groups(self, tasks: Sequence[Task], *, group_size: int) -> list[Rollout]:
         """Attempt every task *group_size* times, and return the groups that a policy learns from.
 
-        A group is left out, and logged, when a member was not graded or was cut short, or when all
+        A group is left out, and logged, when a member was not graded, failed or was cut short, or when all
         rewards are equal.
 
         Returns:
@@ -187,7 +187,7 @@ class Rollouts:
 
 def _objection(group: Sequence[Rollout]) -> str | None:
     for rollout in group:
-        if rollout.reward is None or rollout.outcome is Outcome.CUT_SHORT:
+        if rollout.reward is None or not rollout.outcome.clean:
             return rollout.detail or rollout.outcome.value
     rewards = [rollout.reward for rollout in group]
     return "every member has the same reward" if len(set(rewards)) == 1 else None

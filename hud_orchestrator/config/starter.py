@@ -85,6 +85,7 @@ def _default(info: FieldInfo) -> str:
 
 def _comment(text: str, indent: str) -> Iterator[str]:
     for paragraph in text.replace("``", "`").split("\n\n"):
+        words, margin = " ".join(paragraph.split()), f"{indent}# "
         yield from textwrap.wrap(
-            " ".join(paragraph.split()), 100, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# "
+            words, 100, initial_indent=margin, subsequent_indent=margin, break_on_hyphens=False
         )

@@ -32,6 +32,8 @@ class ControlSession:
         self._stream = stream
         self._lines = BufferedByteReceiveStream(stream)
         self._numbers = itertools.count(1)
+        # Tools may be called at once, and one connection has one line after the other.
+        self._turn = anyio.Lock()
         self._owed: set[int] = set()
         """Numbers of calls that were sent and not answered yet."""
         self._intact = True
@@ -43,12 +45,16 @@ class ControlSession:
         return self._intact and not self._owed
 
     async def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """Send a request and return its result.
+        """Send a request and return its result; a call made meanwhile waits for its turn.
 
         Raises:
             EnvironmentFailed: it answered with an error.
             EnvironmentLost: it answered wrongly, or not at all.
         """
+        async with self._turn:
+            return await self._call(method, params)
+
+    async def _call(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         number = next(self._numbers)
         frame = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
         intact, self._intact = self._intact, False

@@ -91,6 +91,11 @@ def _rollout(rollout: Rollout, where: str) -> Input:
         raise ValueError(
             f"{where}: rollout {rollout.trace_id} has no grade ({rollout.outcome.value}); {REMEDY}"
         )
+    if not rollout.outcome.clean:
+        raise ValueError(
+            f"{where}: rollout {rollout.trace_id} failed ({rollout.detail or rollout.outcome.value}), "
+            f"and its reward may be about the failure; {REMEDY}"
+        )
     return _payload(rollout, rollout.reward, where)
 
 

@@ -102,6 +102,7 @@ def test_a_graded_run_that_was_sampled_elsewhere_is_its_trace_id() -> None:
         (Run(Trace([]), trace_id=None), "no tokens were sampled"),
         (rollout(outcome=Outcome.CUT_SHORT, reward=0.5), "was cut short"),
         (rollout(outcome=Outcome.UNGRADED, reward=None), "has no grade (ungraded)"),
+        (rollout(outcome=Outcome.TOOL_FAILURE, reward=0.5), "failed (tool_failure)"),
         ("  ", "the trace id is empty"),
         (7, "int is no input"),
         ({"samples": [], "reward": 1}, "inputs[0].samples"),
