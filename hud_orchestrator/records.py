@@ -111,6 +111,13 @@ class Task:
     args: Mapping[str, Any]
     slug: str
     columns: Mapping[str, Any] = field(default_factory=dict)
+    """Facets by which tasks are chosen and results are shown."""
+    agent_timeout_s: float | None = None
+    """Seconds for the agent, by the row's ``agent_config.timeout_seconds``."""
+    runtime_config: Mapping[str, Any] | None = None
+    """What the row asks of the machine that its environment runs on."""
+    verifier: Task | None = None
+    """The task whose grade decides, in place of this one's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +163,8 @@ class Rollout:
     """The phase that it ended in: the last one, unless something went wrong."""
     phases: Mapping[Phase, float] = field(default_factory=dict)
     """Seconds spent in each phase, over all attempts."""
+    remote: bool = False
+    """Whether it was sampled elsewhere: the service knows its tokens by ``trace_id``."""
 
     @property
     def num_tokens(self) -> int:

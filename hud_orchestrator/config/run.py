@@ -9,7 +9,9 @@ from pydantic import Field
 
 from hud_orchestrator.config.local import LocalSection
 from hud_orchestrator.config.rollout import AgentSection, RolloutSection
+from hud_orchestrator.config.runtime import RuntimeSection
 from hud_orchestrator.config.section import HomePath, Section
+from hud_orchestrator.config.taskset import TasksetSection
 from hud_orchestrator.config.trainer import TrainerSection
 
 
@@ -45,41 +47,6 @@ class ModelSection(Section):
     base: str | None = None
     """What to fork from: ``tiny``, ``smollm2-135m`` or a directory that transformers loads
     (local service; a directory is relative to the run file), or a model of HUD's catalog."""
-
-
-class TasksetSection(Section):
-    """What is attempted.
-
-    A taskset is a ``.json``, ``.jsonl`` or ``.py`` file, relative to the run file; ``file.py:name``
-    picks one module-level list of tasks.
-    """
-
-    train: str
-    """The tasks that are trained on."""
-
-    heldout: str | None = None
-    """The tasks that evaluation uses. Left out: no evaluation."""
-
-    shuffle: bool = True
-    """Visit the training tasks in a new random order each epoch, derived from the seed."""
-
-
-class RuntimeSection(Section):
-    """Where environments run."""
-
-    placement: Literal["process", "in-process"] = "process"
-    """``process``: one warm environment process per concurrent rollout, so that a hanging
-    environment can be ended. ``in-process``: inside the daemon, for pure functions only."""
-
-    source: str | None = None
-    """The ``.py`` file that defines the environments, relative to the run file. Left out: the
-    taskset's file, when that is a ``.py``."""
-
-    recycle_after: int = Field(default=5000, ge=1)
-    """Episodes after which an environment process is replaced by a new one."""
-
-    teardown_s: float = Field(default=2, gt=0)
-    """Seconds that an environment gets to cancel an episode before its process is killed."""
 
 
 class PipelineSection(Section):

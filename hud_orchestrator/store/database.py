@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 log = get_logger()
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class Database:

@@ -80,6 +80,7 @@ CREATE TABLE rollouts (
     detail       TEXT,
     phase        TEXT NOT NULL DEFAULT 'teardown',
     phases       TEXT NOT NULL DEFAULT '{}',
+    remote       INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (group_number, member)
 ) STRICT, WITHOUT ROWID;
 

@@ -12,6 +12,12 @@ from typing import Any
 from hud_orchestrator.records import Ending, Group, Outcome, Phase, Rollout, Sample, Task, Ticket
 from hud_orchestrator.store.database import Database, rows
 
+COLUMNS = (
+    "group_number", "member", "trace_id", "outcome", "reward", "grade", "answer", "samples", "num_tokens",
+    "version_min", "version_max", "attempts", "seconds", "detail", "phase", "phases", "remote",
+)  # fmt: skip
+INSERT_ROLLOUT = f"INSERT INTO rollouts ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608
+
 
 class Trajectories:
     """What was attempted and what became of it."""
@@ -30,7 +36,7 @@ class Trajectories:
             )
             rows(
                 connection,
-                "INSERT INTO rollouts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                INSERT_ROLLOUT,
                 [_rollout_row(rollout) for rollout in group.rollouts],
             )
 
@@ -90,11 +96,12 @@ def _rollout_row(rollout: Rollout) -> tuple[object, ...]:
         _text(rollout.detail),
         rollout.phase,
         json.dumps({phase: round(seconds, 6) for phase, seconds in rollout.phases.items()}),
+        rollout.remote,
     )
 
 
 def _rollout(row: sqlite3.Row) -> Rollout:
-    task = Task(**json.loads(row["task"]))
+    task = _task(json.loads(row["task"]))
     return Rollout(
         ticket=Ticket(group=row["number"], member=row["member"], task=task),
         trace_id=row["trace_id"],
@@ -108,7 +115,13 @@ def _rollout(row: sqlite3.Row) -> Rollout:
         seconds=row["seconds"],
         phase=Phase(row["phase"]),
         phases={Phase(phase): seconds for phase, seconds in json.loads(row["phases"]).items()},
+        remote=bool(row["remote"]),
     )
+
+
+def _task(facts: Mapping[str, Any]) -> Task:
+    verifier = facts.get("verifier")
+    return Task(**{**facts, "verifier": verifier and _task(verifier)})
 
 
 def _sample(facts: Mapping[str, Any]) -> Sample:
