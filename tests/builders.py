@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hud_orchestrator.records import Group, Outcome, Phase, Rollout, Sample, Task, Ticket
 from hud_orchestrator.steps import EpisodeStep, Source
 
@@ -53,6 +55,20 @@ def _steps(*, sample: int | None) -> tuple[EpisodeStep, ...]:
         ),
         EpisodeStep(source=Source.TASK, began=1.25, ended=1.375),
     )  # fmt: skip
+
+
+def remote(
+    group: int = 0,
+    member: int = 0,
+    *,
+    reward: float | None = 1.0,
+    outcome: Outcome = Outcome.FINISHED,
+    version: int = 0,
+) -> Rollout:
+    """A rollout that was sampled elsewhere, submitted at policy *version*."""
+    return replace(
+        rollout(group, member, reward=reward, outcome=outcome, tokens=0), remote=True, dispatched_at=version
+    )
 
 
 def group(number: int = 0, *, rewards: tuple[float, ...] = (0.0, 1.0), version: int = 0) -> Group:

@@ -82,6 +82,8 @@ def _text(text: str | None) -> str | None:
 
 def _rollout_row(rollout: Rollout) -> tuple[object, ...]:
     versions = [sample.version for sample in rollout.samples]
+    if rollout.dispatched_at is not None:
+        versions.append(rollout.dispatched_at)
     return (
         rollout.ticket.group,
         rollout.ticket.member,
@@ -123,6 +125,7 @@ def _rollout(row: sqlite3.Row) -> Rollout:
         remote=bool(row["remote"]),
         began_at=_seconds(row["began_at"]),
         steps=tuple(EpisodeStep.of(step) for step in json.loads(row["steps"])),
+        dispatched_at=row["version_min"] if row["remote"] else None,
     )
 
 
