@@ -20,6 +20,7 @@ from hud_orchestrator.feedback import PolicyCell
 from hud_orchestrator.metrics import Scoreboard
 from hud_orchestrator.policy import Sampling
 from hud_orchestrator.records import Outcome, Task, Treatment
+from hud_orchestrator.reporting.witness import Witness
 from hud_orchestrator.rules.requests import Recipe
 from hud_orchestrator.rules.schedule import Schedule
 from hud_orchestrator.store.history import History
@@ -46,7 +47,12 @@ def make_evaluator(
 
 
 def make_attempter(
-    run: RunFile, placement: Placement, agent: Agent, gateway: Gateway, policy: PolicyCell
+    run: RunFile,
+    placement: Placement,
+    agent: Agent,
+    gateway: Gateway,
+    policy: PolicyCell,
+    witness: Witness,
 ) -> Attempter:
     """What attempts tickets."""
     retried = [outcome for outcome, treatment in treatments(run).items() if treatment is Treatment.RETRY]
@@ -68,6 +74,7 @@ def make_attempter(
             retried=retried,
         ),
         concurrency=run.rollout.concurrency,
+        witness=witness,
     )
 
 

@@ -41,6 +41,8 @@ EVENTS = frozenset(
         "call.repeated",
         "batch.without_spread",
         "evaluation.finished",
+        # reporting
+        "report.dropped",
         # environments
         "environment.started",
         "environment.killed",

@@ -22,7 +22,14 @@ from urllib.request import getproxies, proxy_bypass
 
 import anyio
 import httpx
-from aiohttp import ClientConnectorError, ClientError, ClientSession, DummyCookieJar, TCPConnector
+from aiohttp import (
+    ClientConnectorError,
+    ClientError,
+    ClientSession,
+    ClientTimeout,
+    DummyCookieJar,
+    TCPConnector,
+)
 from httpx_aiohttp import AiohttpTransport
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
@@ -225,6 +232,64 @@ class Transport:
     def _detail(self, response: httpx.Response) -> str:
         """What the service says, without the key that a careless one repeats."""
         return _detail(response).replace(self._key, "[key]")
+
+
+class Postbox:
+    """Posts whose answers say nothing: one try each, in a short time, at a fraction of httpx's cost.
+
+    Use as an async context manager.
+    """
+
+    def __init__(self, base_url: str, api_key: SecretStr, *, connections: int, timeout_s: float) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._headers = {
+            "Authorization": f"Bearer {api_key.get_secret_value()}",
+            "Content-Type": "application/json",
+        }
+        proxy = _proxy(self._base_url)
+        self._proxy = None if proxy is None else str(proxy.url)
+        self._connections = connections
+        self._timeout = ClientTimeout(total=timeout_s)
+
+    async def __aenter__(self) -> Self:
+        self._session = _session(self._connections)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with anyio.move_on_after(5, shield=True):
+            await self._session.close()
+
+    async def post(self, path: str, content: bytes) -> None:
+        """Post *content*, JSON text.
+
+        Raises:
+            ServiceUnreachable, ServiceBusy: no answer, or not now.
+            KeyRefused, RequestRejected: the service said no.
+        """
+        where = f"POST {self._base_url}{path}"
+        try:
+            async with self._session.post(
+                self._base_url + path,
+                data=content,
+                headers=self._headers,
+                timeout=self._timeout,
+                proxy=self._proxy,
+                allow_redirects=False,
+            ) as response:
+                await response.read()
+                status = response.status
+        except ClientConnectorError as error:
+            raise ServiceUnreachable(f"{where}: cannot connect ({_reason(error)})") from error
+        except (ClientError, TimeoutError) as error:
+            raise ServiceBusy(f"{where}: no answer ({_reason(error)})") from error
+        if status in (401, 403):
+            raise KeyRefused(f"{where}: {status}")
+        if status in RETRIED:
+            raise ServiceBusy(f"{where}: {status}")
+        if not 200 <= status < 300:
+            raise RequestRejected(f"{where}: {status}", status=status)
 
 
 def _session(connections: int) -> ClientSession:
