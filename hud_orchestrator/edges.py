@@ -4,29 +4,25 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
-from hud_orchestrator.config.file_checks import split_taskset
 from hud_orchestrator.config.load import LoadedRun
 from hud_orchestrator.config.local import BUNDLED_CONTEXT
+from hud_orchestrator.config.sources import named_source
 from hud_orchestrator.directory import RunDirectory
 from hud_orchestrator.embedded import Addresses, embedded_service
 from hud_orchestrator.environments.inprocess import InProcess
 from hud_orchestrator.environments.process import ProcessPool
 from hud_orchestrator.environments.protocol import Placement
 from hud_orchestrator.environments.source import SourceMistake
-from hud_orchestrator.environments.tasksets import load_taskset
 from hud_orchestrator.errors import ConfigError, KeyRefused
 from hud_orchestrator.records import Task
 from hud_orchestrator.settings import Settings
+from hud_orchestrator.tasksets.load import load
 
 
-def tasks(loaded: LoadedRun, named: str | None) -> tuple[Task, ...]:
-    """The tasks that the run file names as ``file`` or ``file.py:name``; none for none."""
-    if named is None:
-        return ()
-    file, name = split_taskset(named)
-    return load_taskset(loaded.resolve(file), name=name)
+async def tasks(loaded: LoadedRun, named: str | None) -> tuple[Task, ...]:
+    """The tasks that the run file names; none for none."""
+    return () if named is None else await load(named, resolve=loaded.resolve)
 
 
 def base_model(loaded: LoadedRun) -> str | None:
@@ -81,7 +77,7 @@ async def placement(loaded: LoadedRun, directory: RunDirectory) -> AsyncGenerato
         ConfigError: the source cannot be imported.
     """
     runtime = loaded.run.runtime
-    source: Path = loaded.resolve(runtime.source or split_taskset(loaded.run.taskset.train)[0])
+    source = loaded.resolve(runtime.source or named_source(loaded.run.taskset.train, loaded.resolve).name)
     if runtime.placement == "in-process":
         try:
             yield InProcess(source, teardown_s=runtime.teardown_s)
