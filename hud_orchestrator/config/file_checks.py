@@ -39,22 +39,6 @@ def _taskset(key: str, text: str, resolve: Resolve) -> Iterator[Finding]:
         yield from _file(key, source.name, resolve)
 
 
-def _source(run: RunFile, resolve: Resolve) -> Iterator[Finding]:
-    source, train = run.runtime.source, named_source(run.taskset.train, resolve)
-    if source is None:
-        # What is no taskset at all has been told already.
-        if not train.is_module and not list(_taskset("taskset.train", run.taskset.train, resolve)):
-            yield Finding(
-                ("runtime.source", "taskset.train"),
-                f"missing; {train.name} holds tasks only, so name the .py file that defines their "
-                f"environments",
-            )
-    elif not source.endswith(".py"):
-        yield Finding(("runtime.source",), f'"{source}" is not a .py file that defines environments')
-    else:
-        yield from _file("runtime.source", source, resolve)
-
-
 def _file(key: str, file: str, resolve: Resolve) -> Iterator[Finding]:
     path = resolve(file)
     # os.path says "no" where pathlib raises: on a name that is too long.
@@ -106,5 +90,5 @@ def _context_of(config: Path) -> int | None:
     return next((length for length in lengths if isinstance(length, int)), None)
 
 
-FILE_CHECKS: tuple[Check, ...] = (_tasksets, _source, _base)
+FILE_CHECKS: tuple[Check, ...] = (_tasksets, _base)
 """Checks that look at the disk."""

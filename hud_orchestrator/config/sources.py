@@ -26,6 +26,12 @@ class NamedSource:
         """Whether it is a ``.py`` file, which may define environments too."""
         return self.is_path and self.name.endswith(".py")
 
+    @property
+    def is_data(self) -> bool:
+        """Whether it holds tasks and no environments: data, a directory, or a taskset of the platform."""
+        suffix = os.path.splitext(self.name)[1]  # noqa: PTH122
+        return not self.is_path or suffix in ("", ".json", ".jsonl")
+
 
 def named_source(text: str, resolve: Resolve) -> NamedSource:
     """Take *text* apart: a path when it looks like one or is there on disk, else a name of the platform.
