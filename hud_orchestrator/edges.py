@@ -12,12 +12,10 @@ from dataclasses import asdict
 import anyio
 
 from hud_orchestrator.assembly import treatments
-from hud_orchestrator.config.file_checks import split_taskset
 from hud_orchestrator.config.load import LoadedRun
 from hud_orchestrator.config.local import BUNDLED_CONTEXT
 from hud_orchestrator.directory import RunDirectory
 from hud_orchestrator.embedded import Addresses, embedded_service
-from hud_orchestrator.environments.tasksets import load_taskset
 from hud_orchestrator.errors import KeyRefused
 from hud_orchestrator.feedback import PolicyCell
 from hud_orchestrator.records import Task
@@ -26,17 +24,15 @@ from hud_orchestrator.reporting.reporter import Terms, reporting
 from hud_orchestrator.reporting.witness import Nobody, Witness
 from hud_orchestrator.settings import Settings
 from hud_orchestrator.store.history import History
+from hud_orchestrator.tasksets.load import load
 
 COUNTS_S = 5.0
 """Seconds to write the counts of reports down, whatever ended the run."""
 
 
-def tasks(loaded: LoadedRun, named: str | None) -> tuple[Task, ...]:
-    """The tasks that the run file names as ``file`` or ``file.py:name``; none for none."""
-    if named is None:
-        return ()
-    file, name = split_taskset(named)
-    return load_taskset(loaded.resolve(file), name=name)
+async def tasks(loaded: LoadedRun, named: str | None) -> tuple[Task, ...]:
+    """The tasks that the run file names; none for none."""
+    return () if named is None else await load(named, resolve=loaded.resolve)
 
 
 def base_model(loaded: LoadedRun) -> str | None:
