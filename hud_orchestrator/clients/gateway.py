@@ -114,6 +114,6 @@ class Gateway:
             "/chat/completions",
             reply=Completion,
             retry=SAMPLING,
-            body=request.model_dump(exclude_none=True),
+            body=request,
             headers={"Trace-Id": trace_id},
         )
