@@ -1,1 +1,1 @@
-"""Rollouts per second and what one costs, ours beside the hud SDK's own loop: ``python -m benchmarks.rollouts``."""
+"""Rollouts per second and what one costs, ours beside the hud SDK: ``python -m benchmarks.rollouts``."""

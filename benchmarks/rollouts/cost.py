@@ -1,4 +1,4 @@
-"""What a stretch of work cost: wall time, processor time of a whole process tree, memory, and the loop's lag."""
+"""What a stretch of work cost: wall time, processor time of a process tree, memory, the loop's lag."""
 
 from __future__ import annotations
 

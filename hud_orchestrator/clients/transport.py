@@ -15,8 +15,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import math
-from collections.abc import AsyncGenerator, Hashable, Mapping
-from functools import lru_cache
+from collections.abc import AsyncGenerator, Mapping
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -43,6 +42,9 @@ T = TypeVar("T")
 REFUSALS = frozenset({400, 402, 404, 405, 409, 410, 411, 413, 415, 422, 429})
 UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
+
+_adapters: dict[object, TypeAdapter[Any]] = {}
+"""By reply: building one costs as much as a hundred validations."""
 
 log = get_logger()
 
@@ -212,10 +214,11 @@ class Transport:
         return _detail(response).replace(self._key, "[key]")
 
 
-@lru_cache
-def _adapter(reply: Hashable) -> TypeAdapter[Any]:
-    # Building one costs as much as a hundred validations.
-    return TypeAdapter(reply)
+def _adapter(reply: type[T]) -> TypeAdapter[T]:
+    found = _adapters.get(reply)
+    if found is None:
+        found = _adapters[reply] = TypeAdapter(reply)
+    return found
 
 
 def _detail(response: Reply) -> str:
