@@ -19,8 +19,8 @@ import anyio
 import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from hud_orchestrator.clients.transport import Postbox
-from hud_orchestrator.errors import RequestRejected, ServiceError
+from hud_orchestrator.clients.transport import Transport
+from hud_orchestrator.errors import RequestRejected, ServiceBusy, ServiceError
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.reporting.letters import Letter
 from hud_orchestrator.reporting.tally import Tally
@@ -32,6 +32,9 @@ LANES = 16
 
 LARGE = 20_000
 """Tokens of a rollout that are written as JSON beside the event loop, not in it."""
+
+TIMEOUT_S = 5.0
+"""Seconds for one request."""
 
 RETRY_S = 0.25
 FIRST_REST_S = 1.0
@@ -53,7 +56,7 @@ class Notice:
 class Delivery:
     """The lanes, and who works at them."""
 
-    def __init__(self, *, job: Letter, api: Postbox, telemetry: Postbox, tally: Tally) -> None:
+    def __init__(self, *, job: Letter, api: Transport, telemetry: Transport, tally: Tally) -> None:
         self.waiting = 0
         """Notices that were put and are not settled."""
         self.weight = 0
@@ -156,15 +159,21 @@ class Delivery:
         self._idle = anyio.Event()
 
     async def _post(self, letter: Letter, *, large: bool = False) -> None:
-        box = self._telemetry if letter.telemetry else self._api
+        service = self._telemetry if letter.telemetry else self._api
         content = await anyio.to_thread.run_sync(letter.content) if large else letter.content()
         try:
-            await box.post(letter.path, content)
+            await _once(service, letter.path, content)
         except RequestRejected:
             raise
         except ServiceError:
             await anyio.sleep(RETRY_S)
-            await box.post(letter.path, content)
+            await _once(service, letter.path, content)
+
+
+async def _once(service: Transport, path: str, content: bytes) -> None:
+    with anyio.move_on_after(TIMEOUT_S):
+        return await service.tell(path, content)
+    raise ServiceBusy(f"POST {service.base_url}{path}: no answer in {TIMEOUT_S:g} s")
 
 
 def _reason(error: Exception) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import math
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from pydantic_core import to_json
 
 from hud_orchestrator.records import Outcome, Rollout, Ticket, Treatment
 from hud_orchestrator.reporting.spans import uploads
@@ -26,13 +26,10 @@ class Letter:
     """Whether it goes to the address for telemetry."""
 
     def content(self) -> bytes:
-        """The body as bytes, without what is ``None``."""
+        """The body as JSON, without what is ``None``."""
         body = {key: value for key, value in self.body.items() if value is not None}
-        try:
-            return _encode(body)
-        except ValueError:
-            # Somebody's grade has a number that JSON does not know.
-            return _encode(_finite(body))
+        # Somebody's grade may have a number that JSON does not know, or something that is no JSON at all.
+        return to_json(body, inf_nan_mode="null", fallback=str)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,15 +134,3 @@ def _bare(subscores: list[Any]) -> list[Any]:
         else one
         for one in subscores
     ]
-
-
-def _encode(body: Mapping[str, Any]) -> bytes:
-    return json.dumps(body, separators=(",", ":"), allow_nan=False, default=str).encode()
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

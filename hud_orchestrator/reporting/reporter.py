@@ -15,15 +15,12 @@ from typing import Literal
 import anyio
 from pydantic import SecretStr
 
-from hud_orchestrator.clients.transport import Postbox
+from hud_orchestrator.clients.transport import Transport
 from hud_orchestrator.feedback import PolicyCell
 from hud_orchestrator.records import Outcome, Rollout, Ticket, Treatment
 from hud_orchestrator.reporting.delivery import LANES, Delivery, Notice
 from hud_orchestrator.reporting.letters import Job, Letter, ended, told
 from hud_orchestrator.reporting.tally import Tally
-
-TIMEOUT_S = 5.0
-"""Seconds for one request."""
 
 HURRIED_S = 1.0
 """Seconds for what is waiting when the run was cut off."""
@@ -117,8 +114,8 @@ async def reporting(
     """A reporter for the length of the block; leaving it waits a bounded time for the last reports."""
     tally = Tally(counts)
     async with (
-        Postbox(terms.api_url, terms.api_key, connections=LANES, timeout_s=TIMEOUT_S) as api,
-        Postbox(terms.telemetry_url, terms.api_key, connections=LANES, timeout_s=TIMEOUT_S) as telemetry,
+        Transport(terms.api_url, terms.api_key, connections=LANES) as api,
+        Transport(terms.telemetry_url, terms.api_key, connections=LANES) as telemetry,
         anyio.create_task_group() as crew,
     ):
         delivery = Delivery(job=job.entered(), api=api, telemetry=telemetry, tally=tally)
