@@ -138,9 +138,9 @@ def test_what_is_shown_as_resolved_is_a_run_file_that_says_the_same(
 ) -> None:
     (tmp_path / "b.json").write_text("[]")
     mixed = "[{source: 'tasks.py:a', weight: 2, where: {x: [1, yes]}}, {source: b.json, weight: 0.5}]"
+    tasksets = [f"taskset.train={mixed}", "taskset.heldout=[tasks.py, b.json]"]
     awkward = [
-        f"taskset.train={mixed}",
-        "taskset.heldout=[tasks.py, b.json]",
+        *tasksets,
         'agent.system_prompt="a: #b\\n"',
         'agent.stop=["1e4", "no", "~"]',
         'run.name="1e4"',
