@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hud_orchestrator.config.load import LoadedRun
 from hud_orchestrator.config.placement import placement_of, tcp_address
-from hud_orchestrator.config.sources import named_source
+from hud_orchestrator.config.sources import environment_file
 from hud_orchestrator.directory import RunDirectory
 from hud_orchestrator.environments.inprocess import InProcess
 from hud_orchestrator.environments.link import Pace
@@ -65,8 +65,9 @@ async def _tcp(loaded: LoadedRun, _: RunDirectory) -> AsyncGenerator[Placement, 
 
 
 def _source(loaded: LoadedRun) -> Path:
-    train = named_source(loaded.run.taskset.train, loaded.resolve)
-    return loaded.resolve(loaded.run.runtime.source or train.name)
+    source = environment_file(loaded.run, loaded.resolve)
+    assert source is not None  # the run file was checked
+    return loaded.resolve(source)
 
 
 KINDS: dict[str, Callable[[LoadedRun, RunDirectory], Opened]] = {
