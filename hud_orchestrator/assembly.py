@@ -60,6 +60,8 @@ def make_attempter(
             max_tokens=run.agent.max_tokens,
             stop=run.agent.stop,
             seed=run.run.seed,
+            tool_choice=run.agent.tool_choice,
+            parallel_tool_calls=run.agent.parallel_tool_calls,
         ),
         limits=Limits(
             deadline_s=run.rollout.deadline_s,
