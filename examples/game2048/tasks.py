@@ -88,7 +88,7 @@ def graded(game: Board, *, goal: int, moves: int, illegal: int) -> EvaluationRes
 
 
 def _games(seeds: range) -> list[TaskRow]:
-    return [game2048(seed=seed, size=3, goal=32) for seed in seeds]
+    return [game2048(seed=seed, size=3, goal=16) for seed in seeds]
 
 
 train = _games(range(1000))
