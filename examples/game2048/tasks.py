@@ -7,7 +7,7 @@ empty, and ``n`` is the tile 2 to the power of n. After two moves on a board of 
     ...
     1.1
 
-The grade looks at the board only, so a game that is cut short is graded like any other.
+The grade looks at what was done so far, so a game that is cut short is graded like any other.
 """
 
 from __future__ import annotations
@@ -65,16 +65,16 @@ def drawn(game: Board) -> str:
 
 
 def graded(game: Board, *, goal: int, moves: int, illegal: int) -> EvaluationResult:
-    """Half for the highest tile, by its power of two; half for the score, which rises with every merge.
+    """Half for the highest tile, by its power of two; a quarter each for the score and for legal moves.
 
-    Both count from a board of 2s on, where nothing has been done, to the tile *goal*. The merges that make
-    it from 2s sum up to ``goal * (log2(goal) - 1)``.
+    Tile and score count from a board of 2s on, where nothing has been done, to the tile *goal*. The merges
+    that make it from 2s sum up to ``goal * (log2(goal) - 1)``.
     """
     doublings = math.log2(goal) - 1
     parts = {
         "highest_tile": ((math.log2(game.highest) - 1) / doublings, 0.5, {"tile": game.highest}),
-        "score": (game.score / (goal * doublings), 0.5, {"score": game.score}),
-        "legal_moves": (moves / (moves + illegal or 1), 0.0, {"moves": moves, "illegal": illegal}),
+        "score": (game.score / (goal * doublings), 0.25, {"score": game.score}),
+        "legal_moves": (moves / (moves + illegal or 1), 0.25, {"moves": moves, "illegal": illegal}),
     }
     scores = [
         SubScore(name=name, value=min(value, 1.0), weight=weight, info=info)

@@ -144,7 +144,7 @@ async def test_a_game_with_no_move_left_says_that_it_is_over() -> None:
     assert 0 < grade["score"] < 1
 
 
-async def test_the_grade_is_about_the_board_and_rises_with_tile_and_score() -> None:
+async def test_the_grade_rises_with_tile_and_score_and_with_legal_moves() -> None:
     nothing, *_ = await play(task(1), ["nowhere"])
     some, *_ = await play(task(1), ["left", "down"] * 4)
     more, *_ = await play(task(1), ["left", "down", "right", "down"] * 6)
@@ -154,8 +154,9 @@ async def test_the_grade_is_about_the_board_and_rises_with_tile_and_score() -> N
     assert 0 < some["score"] < more["score"] <= 1
     assert far["score"] < more["score"]
     assert parts(more)["highest_tile"]["tile"] == max(map(max, more["info"]["board"]))
-    told = parts(more)
-    assert more["score"] == pytest.approx((told["highest_tile"]["value"] + told["score"]["value"]) / 2)
+    worth = {name: part["value"] for name, part in parts(more).items()}
+    wanted = worth["highest_tile"] / 2 + worth["score"] / 4 + worth["legal_moves"] / 4
+    assert more["score"] == pytest.approx(wanted)
 
 
 async def test_a_game_that_is_cut_short_is_graded_on_its_board() -> None:
