@@ -29,7 +29,6 @@ from hud_orchestrator.clients.transport import Transport
 from hud_orchestrator.environments.inprocess import InProcess
 from hud_orchestrator.environments.process import ProcessPool
 from hud_orchestrator.environments.protocol import Placement
-from hud_orchestrator.environments.tasksets import load_taskset
 from hud_orchestrator.feedback import Permits, PolicyCell
 from hud_orchestrator.metrics import MetricsFile, Scoreboard
 from hud_orchestrator.policy import Sampling
@@ -43,13 +42,14 @@ from hud_orchestrator.stages.rollout import rollout
 from hud_orchestrator.stages.source import source
 from hud_orchestrator.store.database import Database
 from hud_orchestrator.store.trajectories import Trajectories
+from hud_orchestrator.tasksets.files import load_path
 
 SOURCE = Path(__file__).parent / "environments" / "ours.py"
 GROUP = 8
 
 
 async def _main(plan: Plan) -> None:
-    tasks = load_taskset(SOURCE, name="turns" if plan.tools else "single")
+    tasks = load_path(SOURCE, member="turns" if plan.tools else "single")
     logs.configure(stream=None, as_json=True, level="warning")
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
