@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +14,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from hud_orchestrator.environments.protocol import Messages, as_messages, as_result, as_tools
 from hud_orchestrator.errors import EnvironmentFailed, EnvironmentLost
+from hud_orchestrator.records import Task
 from hud_orchestrator.toolbox import ToolResult
 
 FRAME_LIMIT = 16 * 2**20
@@ -57,9 +57,10 @@ class ControlSession:
     async def _call(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         number = next(self._numbers)
         frame = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
+        line = json.dumps(frame, separators=(",", ":")).encode() + b"\n"
         intact, self._intact = self._intact, False
         with _closed_means_failed(method):
-            await self._stream.send(json.dumps(frame, separators=(",", ":")).encode() + b"\n")
+            await self._stream.send(line)
         self._intact = intact
         self._owed.add(number)
         while (answer := await self._line(method)).get("id") != number:
@@ -88,12 +89,27 @@ class ControlSession:
                 f"{method}: answered with a frame above {FRAME_LIMIT // 2**20} MiB"
             ) from error
         try:
-            answer = json.loads(line)
-        except ValueError as error:
+            answer = _read(line)
+        except (ValueError, RecursionError) as error:
+            self._intact = False
             raise EnvironmentLost(f"{method}: answered something that is not JSON") from error
         if not isinstance(answer, dict):
             raise EnvironmentLost(f"{method}: answered {type(answer).__name__}, expected a JSON-RPC object")
         return answer
+
+
+def _read(line: bytes) -> Any:
+    """A frame's JSON, such that it can be written as JSON again, whatever the environment sent.
+
+    ``NaN`` and its kin become text, which is no number to anybody. Half of a surrogate pair, which UTF-8
+    has no bytes for, becomes a question mark.
+    """
+    text = line.decode()
+    frame = json.loads(text, parse_constant=str)
+    if "\\ud" in text.lower():
+        whole = json.dumps(frame, ensure_ascii=False).encode("utf-8", "replace")
+        frame = json.loads(whole)
+    return frame
 
 
 @contextmanager
@@ -133,14 +149,16 @@ class ControlEpisode:
         """Call a tool."""
         return as_result(await self._session.call("tools.call", name=name, arguments=dict(arguments)))
 
-    async def grade(self, answer: str | None) -> Mapping[str, Any]:
-        """The grade frame, checked."""
-        frame = self._grade or await self._session.call("tasks.grade", answer=answer)
-        score = frame.get("score")
-        if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
-            raise EnvironmentFailed(f"tasks.grade: score is {score!r}, expected a finite number")
-        if frame.get("isError"):
-            raise EnvironmentFailed(
-                f"tasks.grade: the grader reports an error: {frame.get('content') or 'no content'}"
-            )
-        return frame
+    async def grade(self, answer: Any) -> Mapping[str, Any]:
+        """The grade frame, whatever it says."""
+        return self._grade or await self._session.call("tasks.grade", answer=answer)
+
+    async def follow(self, task: Task) -> ControlEpisode:
+        """Begin *task* on the same connection."""
+        return await begin(self._session, task)
+
+
+async def begin(session: ControlSession, task: Task) -> ControlEpisode:
+    """Start *task*."""
+    start = await session.call("tasks.start", env=task.env, id=task.id, args=dict(task.args))
+    return ControlEpisode(session, start)

@@ -17,7 +17,7 @@ from typing import IO, Self
 import anyio
 import anyio.abc
 
-from hud_orchestrator.environments.control import ControlEpisode, ControlSession
+from hud_orchestrator.environments.control import ControlEpisode, ControlSession, begin
 from hud_orchestrator.errors import EnvironmentFailed
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.records import Task
@@ -84,8 +84,7 @@ class ProcessPool:
 
     async def _begin(self, warm: WarmProcess, task: Task) -> ControlEpisode:
         warm.episodes += 1
-        start = await warm.session.call("tasks.start", env=task.env, id=task.id, args=dict(task.args))
-        return ControlEpisode(warm.session, start)
+        return await begin(warm.session, task)
 
     async def _put_back(self, warm: WarmProcess, *, finished: bool) -> None:
         usable = finished or await self._cancelled(warm)
