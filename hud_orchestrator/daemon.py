@@ -27,11 +27,12 @@ from hud_orchestrator.config.load import LoadedRun
 from hud_orchestrator.config.resolved import resolved_lines
 from hud_orchestrator.config.run import RunFile
 from hud_orchestrator.directory import RunDirectory, write_atomically
-from hud_orchestrator.edges import base_model, placement, service, tasks
+from hud_orchestrator.edges import base_model, service, tasks
 from hud_orchestrator.embedded import Addresses
 from hud_orchestrator.errors import ConfigError, ExitCode, exit_code_of, leaves
 from hud_orchestrator.feedback import Drain, PolicyCell
 from hud_orchestrator.metrics import Scoreboard
+from hud_orchestrator.placements import placement
 from hud_orchestrator.resume import Standing, find_or_fork, standing
 from hud_orchestrator.rules.order import TaskOrder
 from hud_orchestrator.settings import redacted

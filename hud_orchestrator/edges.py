@@ -1,22 +1,17 @@
-"""What a run touches outside the daemon: its taskset, its service, its environments."""
+"""What a run touches outside the daemon: its taskset and its service."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from hud_orchestrator.config.file_checks import split_taskset
 from hud_orchestrator.config.load import LoadedRun
 from hud_orchestrator.config.local import BUNDLED_CONTEXT
 from hud_orchestrator.directory import RunDirectory
 from hud_orchestrator.embedded import Addresses, embedded_service
-from hud_orchestrator.environments.inprocess import InProcess
-from hud_orchestrator.environments.process import ProcessPool
-from hud_orchestrator.environments.protocol import Placement
-from hud_orchestrator.environments.source import SourceMistake
 from hud_orchestrator.environments.tasksets import load_taskset
-from hud_orchestrator.errors import ConfigError, KeyRefused
+from hud_orchestrator.errors import KeyRefused
 from hud_orchestrator.records import Task
 from hud_orchestrator.settings import Settings
 
@@ -71,25 +66,3 @@ async def service(loaded: LoadedRun, directory: RunDirectory) -> AsyncGenerator[
     }
     async with embedded_service(settings_for_child, log_file=directory.service / "service.log") as addresses:
         yield addresses
-
-
-@asynccontextmanager
-async def placement(loaded: LoadedRun, directory: RunDirectory) -> AsyncGenerator[Placement, None]:
-    """Where environments run for the length of the block.
-
-    Raises:
-        ConfigError: the source cannot be imported.
-    """
-    runtime = loaded.run.runtime
-    source: Path = loaded.resolve(runtime.source or split_taskset(loaded.run.taskset.train)[0])
-    if runtime.placement == "in-process":
-        try:
-            yield InProcess(source, teardown_s=runtime.teardown_s)
-        except SourceMistake as error:
-            raise ConfigError(f"runtime.source: {error}") from error
-        return
-    with directory.environments_log.open("ab") as log_file:
-        async with ProcessPool(
-            source, log_file=log_file, recycle_after=runtime.recycle_after, teardown_s=runtime.teardown_s
-        ) as pool:
-            yield pool

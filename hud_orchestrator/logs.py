@@ -32,6 +32,7 @@ EVENTS = frozenset(
         "rollout.failed",
         "rollout.retried",
         "group.dropped",
+        "member.dropped",
         "group.readmitted",
         "step.taken",
         "step.skipped",

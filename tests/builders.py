@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hud_orchestrator.records import Group, Outcome, Rollout, Sample, Task, Ticket
 
 TASK = Task(env="sums", id="add", args={"a": 1, "b": 2}, slug="add-1")
@@ -27,6 +29,20 @@ def rollout(
         samples=(sample,) if tokens else (),
         reward=reward,
         grade=None if reward is None else {"score": reward},
+    )
+
+
+def remote(
+    group: int = 0,
+    member: int = 0,
+    *,
+    reward: float | None = 1.0,
+    outcome: Outcome = Outcome.FINISHED,
+    version: int = 0,
+) -> Rollout:
+    """A rollout that was sampled elsewhere, submitted at policy *version*."""
+    return replace(
+        rollout(group, member, reward=reward, outcome=outcome, tokens=0), remote=True, dispatched_at=version
     )
 
 

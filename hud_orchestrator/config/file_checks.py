@@ -37,18 +37,6 @@ def _tasksets(run: RunFile, resolve: Resolve) -> Iterator[Finding]:
             yield from _file(key, file, resolve)
 
 
-def _source(run: RunFile, resolve: Resolve) -> Iterator[Finding]:
-    source, train = run.runtime.source, split_taskset(run.taskset.train)[0]
-    if source is None:
-        if train.endswith((".json", ".jsonl")):
-            text = f"missing; {train} holds tasks only, so name the .py file that defines their environments"
-            yield Finding(("runtime.source", "taskset.train"), text)
-    elif not source.endswith(".py"):
-        yield Finding(("runtime.source",), f'"{source}" is not a .py file that defines environments')
-    else:
-        yield from _file("runtime.source", source, resolve)
-
-
 def _file(key: str, file: str, resolve: Resolve) -> Iterator[Finding]:
     path = resolve(file)
     # os.path says "no" where pathlib raises: on a name that is too long.
@@ -100,5 +88,5 @@ def _context_of(config: Path) -> int | None:
     return next((length for length in lengths if isinstance(length, int)), None)
 
 
-FILE_CHECKS: tuple[Check, ...] = (_tasksets, _source, _base)
+FILE_CHECKS: tuple[Check, ...] = (_tasksets, _base)
 """Checks that look at the disk."""

@@ -15,6 +15,7 @@ from hud_orchestrator.config.findings import Finding, Resolve, located, rests_on
 from hud_orchestrator.config.mistakes import START, Mistake, refuse
 from hud_orchestrator.config.origins import origins
 from hud_orchestrator.config.overrides import lay_over
+from hud_orchestrator.config.placement import PLACEMENT_CHECKS
 from hud_orchestrator.config.reading import read_document, read_text
 from hud_orchestrator.config.run import RunFile
 from hud_orchestrator.config.shape import read_shape
@@ -74,7 +75,9 @@ def _checked(document: Document, path: Path) -> RunFile:
 
 
 def _findings(run: RunFile, resolve: Resolve) -> list[Finding]:
-    return [finding for check in (*CHECKS, *FILE_CHECKS) for finding in check(run, resolve)]
+    return [
+        finding for check in (*CHECKS, *FILE_CHECKS, *PLACEMENT_CHECKS) for finding in check(run, resolve)
+    ]
 
 
 def _resolved(run_file: Path, named: str | Path) -> Path:

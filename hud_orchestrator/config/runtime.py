@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from hud_orchestrator.config.section import Section
@@ -12,16 +10,30 @@ from hud_orchestrator.config.section import Section
 class RuntimeSection(Section):
     """Where environments run."""
 
-    placement: Literal["local", "in-process"] = "local"
+    placement: str | None = Field(
+        default=None, examples=["local", "in-process", "subprocess", "tcp://host:8765"]
+    )
     """``local``: one warm environment process per concurrent rollout, so that a hanging
-    environment can be ended. ``in-process``: inside the daemon, for pure functions only."""
+    environment can be ended. ``in-process``: inside the daemon, for pure functions only.
+    ``subprocess``: a process for every rollout, ended with it. ``tcp://host:port``: an environment that
+    somebody serves, ``hud-orchestrate env serve`` or ``hud serve``. Left out: ``local`` for a taskset on
+    disk, ``hud`` for one that is named."""
 
     source: str | None = None
     """The ``.py`` file that defines the environments, relative to the run file. Left out: the
     taskset's file, when that is a ``.py``."""
 
+    command: list[str] | None = Field(default=None, min_length=1)
+    """With ``subprocess``: what starts an environment process, and prints ``HUD_SERVE_PORT=<port>`` once
+    it listens. ``{source}`` and ``{env}`` stand for the source and the environment's name. It runs in the
+    source's directory. Left out: ``hud-orchestrate env serve`` of the source."""
+
+    ready_timeout_s: float = Field(default=120, gt=0)
+    """Seconds that an environment gets to answer for the first time, with ``subprocess`` and ``tcp``."""
+
     recycle_after: int = Field(default=5000, ge=1)
-    """Episodes after which an environment process is replaced by a new one."""
+    """Episodes after which an environment process is replaced by a new one, with ``local``."""
 
     teardown_s: float = Field(default=2, gt=0)
-    """Seconds that an environment gets to cancel an episode before its process is killed."""
+    """Seconds that an environment gets to cancel an episode before its process is killed, or its
+    connection closed."""

@@ -79,6 +79,8 @@ def _text(text: str | None) -> str | None:
 
 def _rollout_row(rollout: Rollout) -> tuple[object, ...]:
     versions = [sample.version for sample in rollout.samples]
+    if rollout.dispatched_at is not None:
+        versions.append(rollout.dispatched_at)
     return (
         rollout.ticket.group,
         rollout.ticket.member,
@@ -116,6 +118,7 @@ def _rollout(row: sqlite3.Row) -> Rollout:
         phase=Phase(row["phase"]),
         phases={Phase(phase): seconds for phase, seconds in json.loads(row["phases"]).items()},
         remote=bool(row["remote"]),
+        dispatched_at=row["version_min"] if row["remote"] else None,
     )
 
 

@@ -162,3 +162,23 @@ def test_a_model_that_states_no_context_is_taken_as_it_is(run_file: RunFile, tmp
     (tmp_path / "config.json").write_text(json.dumps({"max_position_embeddings": "many"}))
 
     assert load(run_file(), overrides=["model.base=."]).run.model.base == "."
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["runtime.placement=tcp://host"], 'runtime.placement: "tcp://host" is no placement'),
+        (["runtime.placement=tcp://host:70000"], 'runtime.placement: "tcp://host:70000" is no placement'),
+        (["runtime.command=[serve]"], "runtime.command: works with placement: subprocess only"),
+    ],
+)
+def test_a_placement_is_checked_with_what_it_needs(
+    run_file: RunFile, overrides: list[str], line: str
+) -> None:
+    assert line in only(run_file(), *overrides)
+
+
+def test_an_environment_that_is_served_needs_no_source(run_file: RunFile, tmp_path: Path) -> None:
+    (tmp_path / "tasks.jsonl").write_text('{"env": "e", "id": "t"}\n')
+    given = ["taskset.train=tasks.jsonl", "runtime.placement=tcp://[::1]:8765"]
+    assert load(run_file(), overrides=given).run.runtime.source is None

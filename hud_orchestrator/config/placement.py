@@ -1,0 +1,76 @@
+"""Which placement a run has, and what it needs."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+
+from hud_orchestrator.config.file_checks import TASKSET_SUFFIXES, split_taskset
+from hud_orchestrator.config.findings import Check, Finding, Resolve
+from hud_orchestrator.config.run import RunFile
+from hud_orchestrator.config.spelling import suggestion
+
+FROM_SOURCE = ("local", "in-process", "subprocess")
+"""Placements that run a source file of this machine."""
+
+PLACEMENTS = (*FROM_SOURCE, "tcp://host:port")
+"""Every placement, as somebody writes it."""
+
+_TCP = re.compile(r"tcp://(\[[0-9a-fA-F:.]+\]|[^\s:/?#\[\]]+):([0-9]{1,5})")
+
+
+def placement_of(run: RunFile, resolve: Resolve) -> str:
+    """The placement: the one that is written, or ``local`` for a taskset on disk and ``hud`` for a name."""
+    if run.runtime.placement is not None:
+        return run.runtime.placement
+    file = split_taskset(run.taskset.train)[0]
+    on_disk = file.endswith(TASKSET_SUFFIXES) or os.path.exists(resolve(file))  # noqa: PTH110
+    return "local" if on_disk else "hud"
+
+
+def tcp_address(placement: str) -> tuple[str, int] | None:
+    """Host and port of ``tcp://host:port``; ``None`` for anything else."""
+    found = _TCP.fullmatch(placement)
+    if found is None or not 0 < int(found[2]) < 2**16:
+        return None
+    return found[1].strip("[]"), int(found[2])
+
+
+def _placement(run: RunFile, _: Resolve) -> Iterator[Finding]:
+    placement = run.runtime.placement
+    if placement is None or placement in PLACEMENTS[:-1] or tcp_address(placement):
+        return
+    text = f'"{placement}" is no placement; allowed: {", ".join(PLACEMENTS)}'
+    yield Finding(("runtime.placement",), text + suggestion(placement, PLACEMENTS))
+
+
+def _source(run: RunFile, resolve: Resolve) -> Iterator[Finding]:
+    if placement_of(run, resolve) not in FROM_SOURCE:
+        return
+    source, train = run.runtime.source, split_taskset(run.taskset.train)[0]
+    if source is None:
+        if not train.endswith(".py"):
+            text = f"missing; {train} holds tasks only, so name the .py file that defines their environments"
+            yield Finding(("runtime.source", "taskset.train", "runtime.placement"), text)
+        return
+    # os.path says "no" where pathlib raises: on a name that is too long.
+    path = resolve(source)
+    if run.runtime.command is None and not source.endswith(".py"):
+        yield Finding(("runtime.source",), f'"{source}" is not a .py file that defines environments')
+    elif run.runtime.command is None and os.path.isdir(path):  # noqa: PTH112
+        yield Finding(("runtime.source",), f'"{source}" is a directory, not a file')
+    elif not os.path.exists(path):  # noqa: PTH110
+        text = f'there is no file {path}; "{source}" is relative to the run file'
+        yield Finding(("runtime.source",), text)
+
+
+def _command(run: RunFile, resolve: Resolve) -> Iterator[Finding]:
+    placement = placement_of(run, resolve)
+    if run.runtime.command is not None and placement != "subprocess":
+        text = f"works with placement: subprocess only, and the placement is {placement}; remove it"
+        yield Finding(("runtime.command", "runtime.placement"), text)
+
+
+PLACEMENT_CHECKS: tuple[Check, ...] = (_placement, _source, _command)
+"""Checks about where environments run."""
