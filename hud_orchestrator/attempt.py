@@ -80,9 +80,7 @@ class Attempter:
             await anyio.sleep(self._limits.wait_s(rollout.attempts))
             last = rollout
 
-    async def _try(
-        self, ticket: Ticket, ladder: Ladder, temperature: float, last: Rollout | None
-    ) -> Rollout:
+    async def _try(self, ticket: Ticket, ladder: Ladder, temperature: float, last: Rollout | None) -> Rollout:
         """Attempt once; the rollout sums up the attempts before it, the *last* of which it replaces."""
         number = 1 if last is None else last.attempts + 1
         trial = Trial(ticket, ladder=ladder)

@@ -5,8 +5,8 @@ One attempt has one clock, which starts when it has a slot::
     |<------------------------------- deadline_s ------------------------------->|
     start                 | act: the agent's turns and tools | grade             | hard stop, then teardown
     an environment and    |                                  ^ grading_reserve_s |   teardown_s at most
-    its first prompt:     |                                    before the end the agent is cut short; earlier
-    start_s at most       |                                    where its task has an agent_timeout_s of its own
+    its first prompt:     |                                    before the end the agent is cut short;
+    start_s at most       |                                    earlier by its task's own agent_timeout_s
 
 A group has one clock as well, which starts when its first member begins::
 

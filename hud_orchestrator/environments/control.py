@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +21,9 @@ from hud_orchestrator.toolbox import ToolResult
 
 FRAME_LIMIT = 16 * 2**20
 """Bytes of the longest frame that is read."""
+
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+"""An escape of half a character; most come in pairs and are one."""
 
 
 class ControlSession:
@@ -89,7 +94,7 @@ class ControlSession:
                 f"{method}: answered with a frame above {FRAME_LIMIT // 2**20} MiB"
             ) from error
         try:
-            answer = _read(line)
+            answer = read_frame(line)
         except (ValueError, RecursionError) as error:
             self._intact = False
             raise EnvironmentLost(f"{method}: answered something that is not JSON") from error
@@ -98,18 +103,22 @@ class ControlSession:
         return answer
 
 
-def _read(line: bytes) -> Any:
+def read_frame(line: bytes) -> Any:
     """A frame's JSON, such that it can be written as JSON again, whatever the environment sent.
 
-    ``NaN`` and its kin become text, which is no number to anybody. Half of a surrogate pair, which UTF-8
-    has no bytes for, becomes a question mark.
+    ``NaN`` and numbers beyond a float's become text, which is no number to anybody. Half of a surrogate
+    pair, which UTF-8 has no bytes for, becomes a question mark.
     """
-    text = line.decode()
-    frame = json.loads(text, parse_constant=str)
-    if "\\ud" in text.lower():
+    frame = json.loads(line.decode(), parse_constant=str, parse_float=_finite)
+    if SURROGATE.search(line):
         whole = json.dumps(frame, ensure_ascii=False).encode("utf-8", "replace")
         frame = json.loads(whole)
     return frame
+
+
+def _finite(text: str) -> float | str:
+    number = float(text)
+    return number if math.isfinite(number) else text
 
 
 @contextmanager

@@ -25,12 +25,12 @@ def check_grade(frame: Mapping[str, Any]) -> float:
     Raises:
         NotAGrade: ``score`` is not a finite number, or ``subscores`` are malformed.
     """
-    score = frame.get("score")
+    score: Any = frame.get("score")
     if not _is_number(score):
         raise NotAGrade(f"score is {_short(score)}, expected a finite number")
     if frame.get("subscores") is not None:
         _check_subscores(frame["subscores"], "subscores", depth=1)
-    return float(score)  # type: ignore[arg-type]  (a number)
+    return float(score)
 
 
 def _check_subscores(found: object, place: str, *, depth: int) -> None:
@@ -47,7 +47,7 @@ def _check_subscore(one: object, place: str, *, depth: int) -> None:
         raise NotAGrade(f"{place} is {type(one).__name__}, expected an object")
     if not isinstance(one.get("name"), str):
         raise NotAGrade(f"{place}.name is {_short(one.get('name'))}, expected text")
-    value = one.get("value")
+    value: Any = one.get("value")
     if not _is_number(value) or not 0 <= value <= 1:
         raise NotAGrade(f"{place}.value is {_short(value)}, expected a number from 0 to 1")
     if not _is_number(one.get("weight", 1.0)):

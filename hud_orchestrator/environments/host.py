@@ -94,6 +94,8 @@ class Host:
 
     async def _task_call(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         if method == "tasks.start":
+            if self._runner is not None:
+                await self._runner.close()
             self._runner = Runner(self._environment(params.get("env")))
             return await self._runner.start(params["id"], params.get("args") or {})
         if self._runner is None:
