@@ -21,6 +21,7 @@ from hud_orchestrator.ladder import GroupClocks, Ladder, Limits
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.policy import EpisodePolicy, Sampling
 from hud_orchestrator.records import Outcome, Phase, Rollout, Ticket
+from hud_orchestrator.reporting.witness import Nobody, Witness
 from hud_orchestrator.trial import Trial
 
 log = get_logger()
@@ -39,6 +40,7 @@ class Attempter:
         sampling: Sampling,
         limits: Limits,
         concurrency: int,
+        witness: Witness | None = None,
     ) -> None:
         self._placement = placement
         self._agent = agent
@@ -46,6 +48,7 @@ class Attempter:
         self._policy = policy
         self._sampling = sampling
         self._limits = limits
+        self._witness = witness or Nobody()
         self._groups = GroupClocks(group_s=limits.group_s)
         # Training and evaluation come through here alike, and together keep the bound.
         self._slots = anyio.CapacityLimiter(concurrency)
@@ -95,11 +98,17 @@ class Attempter:
             trace_id=trial.trace_id,
         )
         began = anyio.current_time()
-        rollout = await trial.run(self._placement, self._agent, policy)
+        self._witness.began(ticket, trace_id=trial.trace_id)
+        try:
+            rollout = replace(await trial.run(self._placement, self._agent, policy), attempts=number)
+        except anyio.get_cancelled_exc_class():
+            self._witness.ended(replace(trial.rollout(), outcome=Outcome.CANCELLED, attempts=number))
+            raise
+        self._witness.ended(rollout)
         spent = Counter(rollout.phases)
         spent.update(last.phases if last is not None else {})
         seconds = anyio.current_time() - began + (last.seconds if last is not None else 0)
-        return replace(rollout, attempts=number, seconds=seconds, phases=dict(spent))
+        return replace(rollout, seconds=seconds, phases=dict(spent))
 
     def _helps(self, rollout: Rollout) -> bool:
         """Whether another attempt may be made, and has time to act."""

@@ -15,6 +15,7 @@ ours: it ends the run, rather than being taken for an environment's failure.
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -41,6 +42,9 @@ GONE = frozenset({Outcome.LOST, Outcome.GATEWAY_FAILED})
 """Ends of acting after which no grade is asked for: nobody is there to give it, or it would be about an
 attempt that the gateway spoilt."""
 
+DETAIL_LIMIT = 2000
+"""Characters of what went wrong: an environment's error may be as long as a frame."""
+
 
 class Trial:
     """One attempt, as far as it got."""
@@ -48,6 +52,7 @@ class Trial:
     def __init__(self, ticket: Ticket, *, ladder: Ladder) -> None:
         self.trace_id = uuid.uuid4().hex
         self.transcript = Transcript()
+        self._began_at = round(time.time(), 3)
         self._ticket = ticket
         self._ladder = ladder
         self._phase = Phase.START
@@ -80,12 +85,12 @@ class Trial:
         if scope.cancelled_caught and not self._over:
             self._overran()
         self._enter(Phase.TEARDOWN)
-        return self._rollout()
+        return self.rollout()
 
     async def _with_actor(
         self, placement: Placement, agent: Agent, policy: EpisodePolicy, scope: anyio.CancelScope
     ) -> None:
-        async with placement.episode(self._ticket.task) as episode:
+        async with placement.episode(self._ticket.task, trace_id=self.trace_id) as episode:
             scope.deadline = self._ladder.until
             try:
                 self._enter(Phase.ACT)
@@ -107,6 +112,7 @@ class Trial:
                 await agent.act(episode, policy, self.transcript)
             if acting.cancelled_caught:
                 self._cut = f"the agent was cut short after {until - now:.3g} s"
+                self.transcript.notes.failed(self._cut)
         except ToolsLost as failure:
             self._hit(Outcome.TOOL_FAILURE, str(failure))
         except EnvironmentFailed as failure:
@@ -157,7 +163,7 @@ class Trial:
         assert verifier is not None  # somebody waits for it
         self._enter(Phase.GRADE)
         try:
-            async with placement.episode(verifier) as episode:
+            async with placement.episode(verifier, trace_id=self.trace_id) as episode:
                 try:
                     await self._judge(episode, self._actor_grade, lost=Outcome.GRADER_FAILED)
                     self._over = True
@@ -170,8 +176,10 @@ class Trial:
 
     async def _judge(self, episode: Episode, answer: Any, *, lost: Outcome) -> None:
         """Ask for the grade that counts."""
+        since = anyio.current_time()
         try:
             frame = await episode.grade(answer)
+            self.transcript.notes.graded(since=since)
             self._grade = frame
             self._reward = check_grade(frame)
             if frame.get("isError"):
@@ -191,6 +199,8 @@ class Trial:
         self._phase, self._since = phase, max(now, self._since)
 
     def _hit(self, outcome: Outcome, detail: str, *, phase: Phase | None = None) -> None:
+        detail = detail if len(detail) <= DETAIL_LIMIT else f"{detail[:DETAIL_LIMIT]}..."
+        self.transcript.notes.failed(detail)
         # What went wrong first explains what went wrong then.
         if self._trouble is None:
             self._trouble = outcome, detail, phase or self._phase
@@ -209,7 +219,8 @@ class Trial:
             phase=phase,
         )
 
-    def _rollout(self) -> Rollout:
+    def rollout(self) -> Rollout:
+        """What has become of it so far."""
         outcome, detail, phase = self._trouble or (self.transcript.ended, None, Phase.TEARDOWN)
         if self._trouble is None and self._cut is not None:
             outcome, detail = Outcome.CUT_SHORT, self._cut
@@ -224,6 +235,8 @@ class Trial:
             detail=detail,
             phase=phase,
             phases=self._spent,
+            began_at=self._began_at,
+            steps=tuple(self.transcript.notes.steps),
         )
 
     def _whole_grade(self) -> Mapping[str, Any] | None:

@@ -11,7 +11,7 @@ from typing import IO, Self
 
 import anyio
 
-from hud_orchestrator.environments.control import ControlEpisode, begin
+from hud_orchestrator.environments.control import ControlEpisode
 from hud_orchestrator.environments.warm import WarmProcess
 from hud_orchestrator.errors import EnvironmentFailed
 from hud_orchestrator.logs import get_logger
@@ -45,18 +45,25 @@ class ProcessPool:
                 ending.start_soon(self._kill, warm)
 
     @asynccontextmanager
-    async def episode(self, task: Task) -> AsyncGenerator[ControlEpisode, None]:
+    async def episode(
+        self,
+        task: Task,
+        *,
+        trace_id: str | None = None,  # noqa: ARG002  (nothing here calls elsewhere)
+    ) -> AsyncGenerator[ControlEpisode, None]:
         """Begin *task* in a warm process; leaving puts the process back, or kills it."""
         warm = self._idle.pop() if self._idle else await self._start()
         try:
             warm.episodes += 1
-            yield await begin(warm.session, task)
+            start = await warm.session.call("tasks.start", env=task.env, id=task.id, args=dict(task.args))
+            yield ControlEpisode(warm.session.call, start)
         finally:
             with anyio.CancelScope(shield=True):  # bounded by teardown_s and the kill inside
                 await self._put_back(warm)
 
     async def _put_back(self, warm: WarmProcess) -> None:
-        usable = await self._ended(warm)
+        # Asked for in any case: a graded episode may have things to put away too.
+        usable = warm.session.healthy and await warm.session.cancelled(within_s=self._teardown_s)
         if usable and warm.episodes < self._recycle_after:
             self._idle.append(warm)
             return
@@ -68,18 +75,6 @@ class ProcessPool:
                 after_s=self._teardown_s,
             )
         await self._kill(warm)
-
-    async def _ended(self, warm: WarmProcess) -> bool:
-        """Whether the process has put its episode away, a graded one too, in the time it has for that."""
-        if not warm.session.healthy:
-            return False
-        with anyio.move_on_after(self._teardown_s):
-            try:
-                await warm.session.call("tasks.cancel")
-            except EnvironmentFailed:
-                return False
-            return True
-        return False
 
     async def _start(self) -> WarmProcess:
         async with self._starting:
