@@ -17,7 +17,6 @@ from typing import IO
 import anyio
 from anyio import create_memory_object_stream, create_task_group
 from anyio.streams.memory import MemoryObjectReceiveStream
-from hud_orchestrator.environments.tasksets import load_taskset
 from pydantic import SecretStr
 
 from benchmarks.rollouts.cost import costing
