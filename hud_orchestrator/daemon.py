@@ -24,19 +24,19 @@ from hud_orchestrator.assembly import (
 from hud_orchestrator.clients.catalog import Catalog
 from hud_orchestrator.clients.gateway import Gateway
 from hud_orchestrator.clients.training import Training
-from hud_orchestrator.clients.transport import Transport
+from hud_orchestrator.clients.transport import Network, Transport
 from hud_orchestrator.config.load import LoadedRun
 from hud_orchestrator.config.resolved import resolved_lines
 from hud_orchestrator.config.run import RunFile
 from hud_orchestrator.directory import RunDirectory, write_atomically
-from hud_orchestrator.edges import base_model, service, witness
+from hud_orchestrator.edges import base_model, witness
 from hud_orchestrator.embedded import Addresses
 from hud_orchestrator.errors import ConfigError, ExitCode, exit_code_of, leaves
 from hud_orchestrator.feedback import Drain, PolicyCell
 from hud_orchestrator.metrics import Scoreboard
-from hud_orchestrator.placements import placement
 from hud_orchestrator.resume import Standing, find_or_fork, standing
 from hud_orchestrator.rules.order import Order
+from hud_orchestrator.seams import Edges
 from hud_orchestrator.settings import redacted
 from hud_orchestrator.stages.train import Trainer
 from hud_orchestrator.store.database import Database
@@ -50,6 +50,8 @@ from hud_orchestrator.tasksets.parts import RunTasks, load_run_tasks
 CLOSING_S = 20.0
 """Seconds for the last rows and the summary, whatever ended the run."""
 
+REAL = Edges()
+
 log = logs.get_logger()
 
 
@@ -62,7 +64,7 @@ class Store:
     trajectories: Trajectories
 
 
-async def run_daemon(loaded: LoadedRun, *, board: Scoreboard) -> Summary:
+async def run_daemon(loaded: LoadedRun, *, board: Scoreboard, edges: Edges = REAL) -> Summary:
     """Train until the last step, a signal or an error; the summary is written in any case.
 
     Raises:
@@ -70,7 +72,7 @@ async def run_daemon(loaded: LoadedRun, *, board: Scoreboard) -> Summary:
     """
     directory = RunDirectory(loaded.run.directory)
     with directory.held():
-        database = Database(directory.store)
+        database = Database(directory.store, runner=edges.disk)
         try:
             logs.copy_to(directory.log)
             store = Store(
@@ -78,18 +80,20 @@ async def run_daemon(loaded: LoadedRun, *, board: Scoreboard) -> Summary:
             )
             await _same_run(loaded.run, store.history)
             write_atomically(directory.config, "\n".join(resolved_lines(loaded.run, loaded.origins)) + "\n")
-            return await _session(loaded, directory, store, board)
+            return await _session(loaded, directory, store, board, edges)
         finally:
             logs.copy_to(None)
             database.close()
 
 
-async def _session(loaded: LoadedRun, directory: RunDirectory, store: Store, board: Scoreboard) -> Summary:
+async def _session(
+    loaded: LoadedRun, directory: RunDirectory, store: Store, board: Scoreboard, edges: Edges
+) -> Summary:
     began = time.monotonic()
     session = await store.history.begin_session()
     code, failure = ExitCode.BUG, None
     try:
-        code = await _until_the_end(loaded, directory, store, board)
+        code = await _until_the_end(loaded, directory, store, board, edges)
     except BaseException as error:
         code = exit_code_of(error)
         failure = redacted("; ".join(dict.fromkeys(str(leaf) for leaf in leaves(error))))
@@ -110,7 +114,7 @@ async def _session(loaded: LoadedRun, directory: RunDirectory, store: Store, boa
 
 
 async def _until_the_end(
-    loaded: LoadedRun, directory: RunDirectory, store: Store, board: Scoreboard
+    loaded: LoadedRun, directory: RunDirectory, store: Store, board: Scoreboard, edges: Edges
 ) -> ExitCode:
     drain = Drain()
     finished, in_time = False, None
@@ -120,7 +124,7 @@ async def _until_the_end(
                 lambda: watch_signals(drain, everything, drain_s=loaded.run.run.drain_s, board=board),
                 name="signals",
             )
-            async with _pipeline(loaded, directory, store, board, drain) as pipeline:
+            async with _pipeline(loaded, directory, store, board, drain, edges) as pipeline:
                 if pipeline is not None:
                     with drain.spared(everything):
                         await run_pipeline(pipeline)
@@ -137,7 +141,7 @@ async def _until_the_end(
 
 @asynccontextmanager
 async def _pipeline(
-    loaded: LoadedRun, directory: RunDirectory, store: Store, board: Scoreboard, drain: Drain
+    loaded: LoadedRun, directory: RunDirectory, store: Store, board: Scoreboard, drain: Drain, edges: Edges
 ) -> AsyncGenerator[Pipeline | None, None]:
     """Everything up to the first ticket; ``None`` when the run has taken and measured all its steps."""
     run = loaded.run
@@ -150,8 +154,10 @@ async def _pipeline(
     agent = make_agent(run, loaded.path.parent)
     async with AsyncExitStack() as stack:
         board.phase = "starting the service"
-        addresses = await stack.enter_async_context(service(loaded, directory))
-        rl, api, gateway = await _transports(stack, addresses, sampling=run.rollout.concurrency)
+        addresses = await stack.enter_async_context(edges.service(loaded, directory))
+        rl, api, gateway = await _transports(
+            stack, addresses, sampling=run.rollout.concurrency, network=edges.network
+        )
         board.phase = "preparing the model"
         catalog = Catalog(api)
         stand = await _stand(loaded, catalog, store)
@@ -161,7 +167,7 @@ async def _pipeline(
             await _known_loss(training, run)
         await _restore(store.history, stand, board)
         policy = PolicyCell(stand.policy, history=stand.versions)
-        place = await stack.enter_async_context(placement(loaded, directory))
+        place = await stack.enter_async_context(edges.placement(loaded, directory))
         told = await stack.enter_async_context(
             witness(loaded, addresses, store.history, policy, board.reports)
         )
@@ -235,11 +241,15 @@ async def _complete(run: RunFile, store: Store) -> bool:
     return not run.taskset.evaluates or steps[-1].number in measured
 
 
-async def _transports(stack: AsyncExitStack, addresses: Addresses, *, sampling: int) -> list[Transport]:
+async def _transports(
+    stack: AsyncExitStack, addresses: Addresses, *, sampling: int, network: Network | None
+) -> list[Transport]:
     """To the training service, the catalog and the gateway, closed with *stack*."""
     wanted = ((addresses.rl_url, 10), (addresses.api_url, 10), (addresses.gateway_url, sampling + 10))
     return [
-        await stack.enter_async_context(Transport(url, addresses.api_key, connections=connections))
+        await stack.enter_async_context(
+            Transport(url, addresses.api_key, connections=connections, network=network)
+        )
         for url, connections in wanted
     ]
 

@@ -18,7 +18,7 @@ import math
 from collections.abc import AsyncGenerator, Mapping
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import anyio
 import httpx
@@ -49,16 +49,40 @@ _adapters: dict[object, TypeAdapter[Any]] = {}
 log = get_logger()
 
 
+class Network(Protocol):
+    """What carries requests when there are no sockets: a simulation's world."""
+
+    def pool(self, base_url: str) -> Pool:
+        """Carries requests that may be repeated."""
+        ...
+
+    def submitting(self, base_url: str) -> httpx.AsyncBaseTransport:
+        """Carries training calls."""
+        ...
+
+
 class Transport:
     """HTTP to one base URL with one key. Use as an async context manager."""
 
-    def __init__(self, base_url: str, api_key: SecretStr, *, connections: int = 20) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        api_key: SecretStr,
+        *,
+        connections: int = 20,
+        network: Network | None = None,
+    ) -> None:
+        """Talk to *base_url*, over *network* in place of sockets if there is one."""
         self.base_url = base_url.rstrip("/")
         self._key = api_key.get_secret_value()
         headers = {"Authorization": f"Bearer {self._key}"}
         # A proxy from the environment is for the outside; it must not see loopback.
         direct = _is_loopback(self.base_url)
-        self._reading = Pool(self.base_url, headers=headers, connections=connections, direct=direct)
+        self._reading = (
+            Pool(self.base_url, headers=headers, connections=connections, direct=direct)
+            if network is None
+            else network.pool(self.base_url)
+        )
         # A fresh connection per submission: a kept one may be closed by the other side just as the
         # bytes leave, and then nobody knows whether they arrived.
         self._submitting = httpx.AsyncClient(
@@ -66,6 +90,7 @@ class Transport:
             headers=headers,
             trust_env=not direct,
             limits=httpx.Limits(max_keepalive_connections=0),
+            transport=None if network is None else network.submitting(self.base_url),
         )
 
     async def __aenter__(self) -> Self:

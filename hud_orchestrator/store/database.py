@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -22,19 +22,42 @@ log = get_logger()
 SCHEMA_VERSION = 3
 
 
+class Runner(Protocol):
+    """How blocking work is run: one piece after the other."""
+
+    async def __call__(self, work: Callable[[], T]) -> T:
+        """Run *work* and return what it does."""
+        ...
+
+
+class OneThread:
+    """Runs work in a thread, a piece at a time."""
+
+    def __init__(self) -> None:
+        # Work waits for its turn here and never runs side by side: a connection has one transaction.
+        self._turn = anyio.CapacityLimiter(1)
+
+    async def __call__(self, work: Callable[[], T]) -> T:
+        """Run *work*. Not abandoned on cancellation: a commit under way is waited for."""
+        return await anyio.to_thread.run_sync(work, limiter=self._turn)
+
+
 class Database:
     """Run SQL in a thread of its own, one transaction at a time."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, runner: Runner | None = None) -> None:
         """Open or create the file.
+
+        Args:
+            path: of the file.
+            runner: what runs the SQL; by default a thread.
 
         Raises:
             StateUnwritable: the file cannot be written.
             StateError: it is not a store, or one of another version.
         """
         self.path = path
-        # Work waits for its turn here and never runs side by side: a connection has one transaction.
-        self._turn = anyio.CapacityLimiter(1)
+        self._run = runner or OneThread()
         with _explained(path):
             self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             self._connection.row_factory = sqlite3.Row
@@ -55,10 +78,6 @@ class Database:
     def close(self) -> None:
         """Fold the write-ahead log into the file and close it."""
         self._connection.close()
-
-    async def _run(self, work: Callable[[], T]) -> T:
-        # Not abandoned on cancellation: a commit under way is waited for.
-        return await anyio.to_thread.run_sync(work, limiter=self._turn)
 
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         with _explained(self.path):
