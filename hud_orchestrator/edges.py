@@ -1,4 +1,4 @@
-"""What a run touches outside the daemon: its taskset, its service, and who is told about it."""
+"""The service that a run talks to, what its model is forked from, and who is told of attempts."""
 
 from __future__ import annotations
 
@@ -18,21 +18,14 @@ from hud_orchestrator.directory import RunDirectory
 from hud_orchestrator.embedded import Addresses, embedded_service
 from hud_orchestrator.errors import KeyRefused
 from hud_orchestrator.feedback import PolicyCell
-from hud_orchestrator.records import Task
 from hud_orchestrator.reporting.letters import Job
 from hud_orchestrator.reporting.reporter import Terms, reporting
 from hud_orchestrator.reporting.witness import Nobody, Witness
 from hud_orchestrator.settings import Settings
 from hud_orchestrator.store.history import History
-from hud_orchestrator.tasksets.load import load
 
 COUNTS_S = 5.0
 """Seconds to write the counts of reports down, whatever ended the run."""
-
-
-async def tasks(loaded: LoadedRun, named: str | None) -> tuple[Task, ...]:
-    """The tasks that the run file names; none for none."""
-    return () if named is None else await load(named, resolve=loaded.resolve)
 
 
 def base_model(loaded: LoadedRun) -> str | None:

@@ -40,6 +40,7 @@ EVENTS = frozenset(
         "step.abandoned",
         "call.repeated",
         "batch.without_spread",
+        "curriculum.changed",
         "evaluation.finished",
         # reporting
         "report.dropped",

@@ -17,7 +17,6 @@ from typing import IO
 import anyio
 from anyio import create_memory_object_stream, create_task_group
 from anyio.streams.memory import MemoryObjectReceiveStream
-from hud_orchestrator.environments.tasksets import load_taskset
 from pydantic import SecretStr
 
 from benchmarks.rollouts.cost import costing
@@ -43,13 +42,14 @@ from hud_orchestrator.stages.rollout import rollout
 from hud_orchestrator.stages.source import source
 from hud_orchestrator.store.database import Database
 from hud_orchestrator.store.trajectories import Trajectories
+from hud_orchestrator.tasksets.files import load_path
 
 SOURCE = Path(__file__).parent / "environments" / "ours.py"
 GROUP = 8
 
 
 async def _main(plan: Plan) -> None:
-    tasks = load_taskset(SOURCE, name="turns" if plan.tools else "single")
+    tasks = load_path(SOURCE, member="turns" if plan.tools else "single")
     logs.configure(stream=None, as_json=True, level="warning")
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
