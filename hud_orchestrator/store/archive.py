@@ -120,10 +120,10 @@ class Archive:
                     f"{_WHOLE} WHERE r.group_number = ? AND r.member = ?", (int(group), int(member))
                 ).fetchall()
             elif len(name) >= SHORTEST_PREFIX:
-                begun = name.replace("-", "").lower()
-                found = connection.execute(
-                    f"{_WHOLE} WHERE substr(r.trace_id, 1, ?) = ? LIMIT 2", (len(begun), begun)
-                ).fetchall()
+                # As it is written here, or with the dashes of a UUID.
+                where = "WHERE instr(r.trace_id, ?) = 1 OR instr(r.trace_id, ?) = 1 LIMIT 2"
+                begun = name.lower()
+                found = connection.execute(f"{_WHOLE} {where}", (begun, begun.replace("-", ""))).fetchall()
             else:
                 found = []
             if len(found) != 1:
@@ -160,14 +160,11 @@ class Archive:
             connection.close()
 
     def _connected(self) -> sqlite3.Connection:
-        address = self._path.absolute().as_uri()
-        for mode in ("mode=ro", "mode=ro&immutable=1"):
-            connection = sqlite3.connect(f"{address}?{mode}", uri=True, isolation_level=None)
-            try:
-                connection.execute("PRAGMA schema_version")
-            except sqlite3.OperationalError:
-                # A run that is over, in a directory that may not be written: nothing changes it any more.
-                connection.close()
-            else:
-                return connection
-        raise StateError(f"{self._path}: cannot be opened; mend its permissions")
+        # Without a log nobody writes to it: then it is opened so that no file is made beside it, which may
+        # not even be possible there.
+        still = not self._path.with_name(f"{self._path.name}-wal").exists()
+        mode = "mode=ro&immutable=1" if still else "mode=ro"
+        try:
+            return sqlite3.connect(f"{self._path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None)
+        except sqlite3.OperationalError as error:
+            raise StateError(f"{self._path}: cannot be opened: {error}; mend its permissions") from error

@@ -60,6 +60,7 @@ def _head(kept: Kept) -> RenderableType:
     table.add_row("group", _group(kept))
     table.add_row("policy", _policy(rollout))
     table.add_row("time", _time(rollout))
+    table.add_row("began", datetime.fromtimestamp(rollout.began_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC"))
     table.add_row("trace", rollout.trace_id)
     return table
 
@@ -71,7 +72,8 @@ def _group(kept: Kept) -> str:
 
 
 def _policy(rollout: Rollout) -> str:
-    counted = f"{rollout.num_tokens} tokens in {len(rollout.samples)} turns"
+    turns = len(rollout.samples)
+    counted = f"{rollout.num_tokens} tokens in {turns} turn{'s' if turns != 1 else ''}"
     versions = sorted({sample.version for sample in rollout.samples})
     if rollout.remote:
         return "sampled elsewhere; the service has the tokens"
@@ -83,9 +85,8 @@ def _policy(rollout: Rollout) -> str:
 
 def _time(rollout: Rollout) -> str:
     phases = ", ".join(f"{phase} {seconds:.2f}" for phase, seconds in rollout.phases.items())
-    began = datetime.fromtimestamp(rollout.began_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     tries = f", {rollout.attempts} attempts" if rollout.attempts > 1 else ""
-    return f"{rollout.seconds:.2f} s{tries} ({phases}), began {began}"
+    return f"{rollout.seconds:.2f} s{tries} ({phases})"
 
 
 def _title(step: EpisodeStep, turn: int) -> str:

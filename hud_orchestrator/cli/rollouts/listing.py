@@ -50,11 +50,17 @@ def listing(
             raise ConfigError("--best and --worst exclude each other; give one of them")
         if outcome is not None and outcome not in set(Outcome):
             raise ConfigError(f"there is no outcome {outcome!r}; allowed: {', '.join(Outcome)}")
-        order = "best" if best else "worst" if worst else "newest"
         lines = archive(run).lines(
-            Wanted(step=step, outcome=outcome, group=group, task=task, order=order, limit=limit)
+            Wanted(
+                step=step,
+                outcome=outcome,
+                group=group,
+                task=task,
+                order="best" if best else "worst" if worst else "newest",
+                limit=limit,
+            )
         )
-        if order == "newest":
+        if not (best or worst):
             lines.reverse()
         if as_json:
             print_json([asdict(line) for line in lines])
@@ -71,14 +77,9 @@ def _table(lines: Sequence[Line]) -> Table:
 
     table = Table(box=None, pad_edge=False)
     for title in COLUMNS:
+        words = title in _WORDS
         # What is long is broken, not cut: somebody wants to copy it.
-        overflow = "fold" if title in _WORDS else "ellipsis"
-        table.add_column(
-            title,
-            overflow=overflow,
-            no_wrap=title not in _WORDS,
-            justify="left" if title in _WORDS else "right",
-        )
+        table.add_column(title, overflow="fold", no_wrap=not words, justify="left" if words else "right")
     for line in lines:
         table.add_row(
             f"{line.group_number}.{line.member}",
