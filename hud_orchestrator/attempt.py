@@ -22,7 +22,7 @@ import anyio
 
 from hud_orchestrator.agents.own import AgentRaised
 from hud_orchestrator.agents.protocol import Agent, Transcript
-from hud_orchestrator.clients.gateway import Gateway
+from hud_orchestrator.dispatch import Dispatch
 from hud_orchestrator.environments.protocol import Episode, Placement
 from hud_orchestrator.errors import (
     EnvironmentFailed,
@@ -34,6 +34,7 @@ from hud_orchestrator.errors import (
 )
 from hud_orchestrator.feedback import PolicyCell
 from hud_orchestrator.logs import get_logger
+from hud_orchestrator.pacing import PacedGateway
 from hud_orchestrator.policy import EpisodePolicy, Sampling
 from hud_orchestrator.records import Outcome, Phase, Rollout, Ticket
 
@@ -65,11 +66,11 @@ class Attempter:
         *,
         placement: Placement,
         agent: Agent,
-        gateway: Gateway,
+        gateway: PacedGateway,
         policy: PolicyCell,
         sampling: Sampling,
         limits: Limits,
-        concurrency: int,
+        dispatch: Dispatch,
     ) -> None:
         self._placement = placement
         self._agent = agent
@@ -77,17 +78,39 @@ class Attempter:
         self._policy = policy
         self._sampling = sampling
         self._limits = limits
-        # Training and evaluation come through here alike, and together keep the bound.
-        self._slots = anyio.CapacityLimiter(concurrency)
+        self._dispatch = dispatch
 
     async def attempt(self, ticket: Ticket, *, temperature: float) -> Rollout:
         """Attempt *ticket* and return what became of it.
 
         Its clock starts when it has a slot; it gives the slot back by its deadline plus a bounded
-        teardown.
+        teardown. When it failed because of something that is known to be broken by now, it is attempted
+        anew once that is mended, from the start and with a new deadline.
+
+        Raises:
+            RunFailed, ServiceUnreachable: that was not mended for too long.
         """
-        async with self._slots:
-            return await self._attempt(ticket, temperature)
+        spoilt: Rollout | None = None
+        while True:
+            async with self._dispatch.place(ticket.task.env) as passage:
+                passage.rollout = rollout = await self._attempt(ticket, temperature)
+            again = rollout.outcome in self._limits.retried and self._dispatch.paused(ticket.task.env)
+            if spoilt is not None:
+                return replace(
+                    rollout,
+                    attempts=spoilt.attempts + rollout.attempts,
+                    seconds=spoilt.seconds + rollout.seconds,
+                )
+            if not again:
+                return rollout
+            spoilt = rollout
+            log.info(
+                "rollout.requeued",
+                group=ticket.group,
+                member=ticket.member,
+                outcome=rollout.outcome,
+                reason=rollout.detail,
+            )
 
     async def _attempt(self, ticket: Ticket, temperature: float) -> Rollout:
         started = anyio.current_time()
@@ -169,6 +192,9 @@ class _Once:
             with anyio.move_on_at(self._acting_until) as acting:
                 await agent.act(episode, policy, self.transcript)
             self._cut = acting.cancelled_caught
+            if self._cut and policy.kept_waiting is not None:
+                # The time is up because nobody answered, which is not the agent's doing.
+                self._hit(Outcome.GATEWAY_FAILED, policy.kept_waiting)
         except ToolsLost as failure:
             self._hit(Outcome.TOOL_FAILURE, str(failure))
         except EnvironmentFailed as failure:

@@ -15,12 +15,13 @@ from hud_orchestrator.assembly import (
     make_agent,
     make_attempter,
     make_differentiate,
+    make_dispatch,
     make_evaluator,
+    make_gateway,
     recipe,
     schedule,
 )
 from hud_orchestrator.clients.catalog import Catalog
-from hud_orchestrator.clients.gateway import Gateway
 from hud_orchestrator.clients.training import Training
 from hud_orchestrator.clients.transport import Transport
 from hud_orchestrator.config.load import LoadedRun
@@ -145,6 +146,7 @@ async def _pipeline(
         return
     differentiate = make_differentiate(run, loaded.path.parent)
     agent = make_agent(run, loaded.path.parent)
+    dispatch = make_dispatch(run, (*train, *heldout), board)
     async with AsyncExitStack() as stack:
         board.phase = "starting the service"
         addresses = await stack.enter_async_context(service(loaded, directory))
@@ -159,12 +161,14 @@ async def _pipeline(
         await _restore(store.history, stand, board)
         policy = PolicyCell(stand.policy, history=stand.versions)
         place = await stack.enter_async_context(placement(loaded, directory))
-        attempter = make_attempter(run, place, agent, Gateway(gateway, model=model.model_name), policy)
+        paced = make_gateway(run, gateway, model.model_name, board)
+        attempter = make_attempter(run, place, agent, paced, policy, dispatch)
         log.info("run.started", model=model.model_name, after_step=stand.policy.version, steps=run.run.steps)
         pipeline = Pipeline(
             run=run,
             order=TaskOrder(train, seed=run.run.seed, shuffle=run.taskset.shuffle),
             attempter=attempter,
+            dispatch=dispatch,
             trainer=Trainer(
                 training=training,
                 ledger=store.ledger,

@@ -14,8 +14,9 @@ from typing import Any
 
 from hud_orchestrator.agents.protocol import Message, ToolCall, Transcript, Turn
 from hud_orchestrator.agents.tools import as_openai
-from hud_orchestrator.clients.gateway import ChatRequest, Choice, Gateway
+from hud_orchestrator.clients.gateway import ChatRequest, Choice
 from hud_orchestrator.feedback import PolicyCell
+from hud_orchestrator.pacing import PacedGateway
 from hud_orchestrator.records import Sample, Ticket
 from hud_orchestrator.rules.seeds import derive
 from hud_orchestrator.toolbox import ToolSpec
@@ -29,6 +30,8 @@ class Sampling:
     max_tokens: int
     stop: Sequence[str]
     seed: int
+    checkpoint: str | None = None
+    """Sampled instead of the head."""
 
 
 class EpisodePolicy:
@@ -36,7 +39,7 @@ class EpisodePolicy:
 
     def __init__(
         self,
-        gateway: Gateway,
+        gateway: PacedGateway,
         cell: PolicyCell,
         sampling: Sampling,
         transcript: Transcript,
@@ -55,10 +58,16 @@ class EpisodePolicy:
         self._temperature = temperature
         self._trace_id = trace_id
         self._turns = 0
+        self._waiting = 0
         self._said: list[Message] = []
         """The conversation up to and with the newest turn."""
         self._tokens: list[int] | None = None
         """Its tokens, where the gateway told them."""
+
+    @property
+    def kept_waiting(self) -> str | None:
+        """Why the gateway answers nobody, when a turn that was asked for has never come."""
+        return self._gateway.trouble if self._waiting else None
 
     async def sample(self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = ()) -> Turn:
         """Sample the next turn, and note its tokens.
@@ -69,7 +78,9 @@ class EpisodePolicy:
         """
         # Read before the request leaves: the oldest policy that can have served it.
         asked_at = self._cell.current.version
+        self._waiting += 1
         completion = await self._gateway.chat(self._request(messages, tools), trace_id=self._trace_id)
+        self._waiting -= 1
         choice = completion.choices[0]
         version = self._cell.version_of(completion.system_fingerprint, asked_at=asked_at)
         sample = _sample(choice, version)
@@ -109,6 +120,7 @@ class EpisodePolicy:
             temperature=self._temperature,
             top_p=self._sampling.top_p,
             stop=self._sampling.stop or None,
+            checkpoint=self._sampling.checkpoint,
             seed=derive(
                 self._sampling.seed, ticket.purpose, ticket.group, ticket.member, self._attempt, self._turns
             ),
