@@ -37,6 +37,7 @@ EVENTS = frozenset(
         "rollout.failed",
         "rollout.retried",
         "group.dropped",
+        "member.dropped",
         "group.readmitted",
         "step.taken",
         "step.skipped",

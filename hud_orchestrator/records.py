@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NewType
 
+from hud_orchestrator.steps import EpisodeStep
+
 CallId = NewType("CallId", str)
 """Names one training call. Only the ledger hands one out, after its row is on disk."""
 
@@ -97,7 +99,8 @@ class Ending(StrEnum):
     PARTIAL = "partial"
     """A member was graded and ended in a way for which the run file drops the group."""
     NO_TOKENS = "no_tokens"
-    """Fewer than two members have sampled tokens to train on."""
+    """Fewer than two members have something to train on: sampled tokens, or a trace elsewhere that has
+    them and the reward to train with."""
     STALE = "stale"
     """Its policy was too old when the batch was cut."""
 
@@ -163,18 +166,29 @@ class Rollout:
     """The phase that it ended in: the last one, unless something went wrong."""
     phases: Mapping[Phase, float] = field(default_factory=dict)
     """Seconds spent in each phase, over all attempts."""
+    began_at: float = 0.0
+    """When its last attempt began, in seconds since 1970."""
+    steps: tuple[EpisodeStep, ...] = ()
+    """What happened in its last attempt, in order."""
     remote: bool = False
-    """Whether it was sampled elsewhere: the service knows its tokens by ``trace_id``."""
+    """Whether it was sampled elsewhere: the service knows its tokens, and its reward, by ``trace_id``."""
+    dispatched_at: int | None = None
+    """The policy version when a remote rollout was submitted: the oldest that can have sampled it."""
 
     @property
     def num_tokens(self) -> int:
-        """Tokens sampled, over all turns."""
+        """Tokens sampled here, over all turns."""
         return sum(len(sample.output_token_ids) for sample in self.samples)
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether there are tokens to train on, here or at the service."""
+        return self.remote or self.num_tokens > 0
 
     @property
     def oldest_version(self) -> int | None:
         """The oldest policy that sampled a turn of it, ``None`` without turns."""
-        return min((sample.version for sample in self.samples), default=None)
+        return min((sample.version for sample in self.samples), default=self.dispatched_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,12 +197,6 @@ class Group:
 
     number: int
     rollouts: tuple[Rollout, ...]
-
-    @property
-    def oldest_version(self) -> int | None:
-        """The oldest policy that sampled any of it."""
-        versions = [version for r in self.rollouts if (version := r.oldest_version) is not None]
-        return min(versions, default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +214,7 @@ class TrainableGroup:
     number: int
     members: tuple[Member, ...]
     oldest_version: int
+    """The oldest policy that sampled any of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -22,7 +22,8 @@ class GradingRule:
     The baseline, the mean that rewards are compared with, is that of the members which train with a
     reward of their own, kept or scaled. A member without advantage gets exactly this mean as its reward,
     so it moves nobody's advantage; a dropped member is not there at all. A member without tokens is left
-    out in any case: there is nothing of it to train on.
+    out in any case: there is nothing of it to train on. So is one that was sampled elsewhere and should
+    train with another reward than its own: its trace id stands for the reward that the service knows.
     """
 
     treatments: Mapping[Outcome, Treatment]
@@ -32,13 +33,13 @@ class GradingRule:
 
     def apply(self, group: Group) -> TrainableGroup | Ending:
         """What of *group* trains, or why nothing does."""
-        treated = [(self.treatments.get(r.outcome, Treatment.KEEP), r) for r in group.rollouts]
+        treated = [(self._treatment(r), r) for r in group.rollouts]
         for treatment, rollout in treated:
             if treatment in DROPPING:
                 return Ending.FAILED if rollout.reward is None else Ending.PARTIAL
             if rollout.reward is None and treatment in (Treatment.KEEP, Treatment.SCALE):
                 return Ending.FAILED
-        own = [self._reward(t, r) for t, r in treated if r.num_tokens and self._has_its_own(t)]
+        own = [self._reward(t, r) for t, r in treated if self._has_its_own(t) and not self._objection(t, r)]
         if len(own) < min(2, len(group.rollouts)):
             return Ending.NO_TOKENS
         if self.drop_no_spread and max(own) - min(own) <= SPREAD_TOLERANCE:
@@ -47,11 +48,32 @@ class GradingRule:
         members = tuple(
             Member(rollout=r, reward=self._reward(t, r) if self._has_its_own(t) else baseline)
             for t, r in treated
-            if r.num_tokens and t is not Treatment.DROP_MEMBER
+            if not self._objection(t, r)
         )
-        oldest = group.oldest_version
-        assert oldest is not None  # members have samples
+        oldest = min(v for m in members if (v := m.rollout.oldest_version) is not None)
         return TrainableGroup(number=group.number, members=members, oldest_version=oldest)
+
+    def left_out(self, group: Group) -> Iterator[tuple[Rollout, str]]:
+        """The members that do not train with the rest of their group, each with the reason."""
+        for rollout in group.rollouts:
+            reason = self._objection(self._treatment(rollout), rollout)
+            if reason is not None:
+                yield rollout, reason
+
+    def _treatment(self, rollout: Rollout) -> Treatment:
+        return self.treatments.get(rollout.outcome, Treatment.KEEP)
+
+    def _objection(self, treatment: Treatment, rollout: Rollout) -> str | None:
+        if treatment is Treatment.DROP_MEMBER:
+            return f"rollout.outcomes.{rollout.outcome}: {treatment}"
+        if not rollout.has_tokens:
+            return "there are no tokens of it to train on"
+        unchanged = treatment is Treatment.KEEP or (treatment is Treatment.SCALE and self.scale_by == 1)
+        if rollout.remote and not unchanged:
+            return (
+                f"its trace id cannot carry another reward (rollout.outcomes.{rollout.outcome}: {treatment})"
+            )
+        return None
 
     def _has_its_own(self, treatment: Treatment) -> bool:
         return treatment in (Treatment.KEEP, Treatment.SCALE)

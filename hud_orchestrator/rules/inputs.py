@@ -5,6 +5,7 @@
     TrajectoryPayload, its dict or its like the payload                 it has no sample
     Member                                  a payload, its own reward   nothing was sampled
     Rollout                                 a payload                   cut short, or not graded
+    either, sampled elsewhere               its trace id                as above, or its reward was changed
     a run of the hud SDK                    a payload                   timed out, failed, or not graded
 
 A rollout or run that was graded but sampled somewhere else, with no tokens of its own, becomes its trace
@@ -100,6 +101,13 @@ def _rollout(rollout: Rollout, where: str) -> Input:
 
 
 def _payload(rollout: Rollout, reward: float, where: str) -> Input:
+    if rollout.remote:
+        if reward != rollout.reward:
+            raise ValueError(
+                f"{where}: rollout {rollout.trace_id} trains by its trace id, with the reward that the "
+                f"service knows, {rollout.reward}; it cannot train with {reward}"
+            )
+        return rollout.trace_id
     samples = [_sample(sample) for sample in rollout.samples if sample.output_token_ids]
     return _with_tokens(samples, reward, rollout.trace_id, where)
 

@@ -71,6 +71,8 @@ class Desk:
             self._drop(group.number, verdict)
         else:
             self.cutter.keep(verdict)
+            for rollout, reason in self.grading.left_out(group):
+                log.info("member.dropped", group=group.number, member=rollout.ticket.member, reason=reason)
         await self._sweep()
         batch = self.cutter.cut()
         if batch is None:

@@ -229,4 +229,4 @@ async def test_a_drain_ends_what_may_be_cut_off_and_spares_what_winds_down() -> 
 
 def test_a_rollout_without_turns_has_no_age() -> None:
     assert rollout(tokens=0).oldest_version is None
-    assert group(version=7).oldest_version == 7
+    assert rollout(version=7).oldest_version == 7
