@@ -25,9 +25,35 @@ from hud_orchestrator.pacing import PacedGateway
 from hud_orchestrator.policy import Sampling
 from hud_orchestrator.records import Outcome, Task, Treatment
 from hud_orchestrator.rules.breaker import BreakerRule
+from hud_orchestrator.rules.curriculum import Curriculum, CurriculumRule
+from hud_orchestrator.rules.order import MixedOrder, Order, TaskOrder
 from hud_orchestrator.rules.requests import Recipe
 from hud_orchestrator.rules.schedule import Schedule
+from hud_orchestrator.rules.seeds import derive
 from hud_orchestrator.store.history import History
+
+
+def make_order(run: RunFile, parts: Sequence[tuple[Task, ...]]) -> Order:
+    """Which task stands at which position, from the tasks of every entry of ``taskset.train``."""
+    seed, shuffle = run.run.seed, run.taskset.shuffle
+    weights = [entry.weight for entry in run.taskset.train if entry.weight is not None]
+    if len(parts) == 1 or not weights:
+        return TaskOrder([task for part in parts for task in part], seed=seed, shuffle=shuffle)
+    orders = [
+        TaskOrder(part, seed=derive(seed, "source", place), shuffle=shuffle)
+        for place, part in enumerate(parts)
+    ]
+    return MixedOrder(orders, weights=weights, seed=derive(seed, "mixture"))
+
+
+def make_curriculum(run: RunFile, order: Order, tasks: Sequence[Task]) -> Curriculum | None:
+    """What chooses among *tasks* by their solve rates, ``None`` when it is off."""
+    section = run.taskset.curriculum
+    if not section.is_on:
+        return None
+    facts = section.model_dump(exclude={"weighting"})
+    rule = CurriculumRule(near_half=section.weighting == "near_half", **facts)
+    return Curriculum(order, rule, tasks, seed=derive(run.run.seed, "curriculum"))
 
 
 def make_evaluator(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hud_orchestrator.config.load import LoadedRun
 from hud_orchestrator.config.placement import placement_of, tcp_address
-from hud_orchestrator.config.sources import named_source
+from hud_orchestrator.config.sources import environment_file
 from hud_orchestrator.directory import RunDirectory
 from hud_orchestrator.environments.inprocess import InProcess
 from hud_orchestrator.environments.link import Pace
@@ -16,6 +16,7 @@ from hud_orchestrator.environments.process import ProcessPool
 from hud_orchestrator.environments.protocol import Placement
 from hud_orchestrator.environments.served import Served
 from hud_orchestrator.environments.source import SourceMistake
+from hud_orchestrator.environments.spawned import Spawned
 from hud_orchestrator.errors import ConfigError
 
 Opened = AbstractAsyncContextManager[Placement]
@@ -56,22 +57,38 @@ async def _in_process(loaded: LoadedRun, _: RunDirectory) -> AsyncGenerator[Plac
 
 
 @asynccontextmanager
+async def _subprocess(loaded: LoadedRun, directory: RunDirectory) -> AsyncGenerator[Placement, None]:
+    with directory.environments_log.open("ab") as log_file:
+        yield Spawned(
+            _source(loaded),
+            command=loaded.run.runtime.command,
+            log_file=log_file,
+            pace=_pace(loaded),
+        )
+
+
+@asynccontextmanager
 async def _tcp(loaded: LoadedRun, _: RunDirectory) -> AsyncGenerator[Placement, None]:
-    runtime = loaded.run.runtime
     address = tcp_address(placement_of(loaded.run, loaded.resolve))
     assert address is not None  # the run file was checked
-    pace = Pace(ready_s=runtime.ready_timeout_s, teardown_s=runtime.teardown_s)
-    yield Served(*address, pace=pace)
+    yield Served(*address, pace=_pace(loaded))
+
+
+def _pace(loaded: LoadedRun) -> Pace:
+    runtime = loaded.run.runtime
+    return Pace(ready_s=runtime.ready_timeout_s, teardown_s=runtime.teardown_s)
 
 
 def _source(loaded: LoadedRun) -> Path:
-    train = named_source(loaded.run.taskset.train, loaded.resolve)
-    return loaded.resolve(loaded.run.runtime.source or train.name)
+    source = environment_file(loaded.run, loaded.resolve)
+    assert source is not None  # the run file was checked
+    return loaded.resolve(source)
 
 
 KINDS: dict[str, Callable[[LoadedRun, RunDirectory], Opened]] = {
     "local": _local,
     "in-process": _in_process,
+    "subprocess": _subprocess,
     "tcp": _tcp,
 }
 """How each placement is opened, by the part of ``runtime.placement`` before ``://``."""

@@ -200,6 +200,15 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """What a group that is over says about its task."""
+
+    slug: str
+    rewards: tuple[float, ...]
+    """Of its members that were graded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
     """One trajectory as it will be trained on: its rollout, and the reward by the partial-grade policy."""
 

@@ -26,12 +26,13 @@ from hud_orchestrator.agents.chat import ChatAgent
 from hud_orchestrator.attempt import Attempter, Limits
 from hud_orchestrator.clients.gateway import Gateway
 from hud_orchestrator.clients.transport import Transport
+from hud_orchestrator.dispatch import Dispatch
 from hud_orchestrator.environments.inprocess import InProcess
 from hud_orchestrator.environments.process import ProcessPool
 from hud_orchestrator.environments.protocol import Placement
-from hud_orchestrator.environments.tasksets import load_taskset
 from hud_orchestrator.feedback import Permits, PolicyCell
 from hud_orchestrator.metrics import MetricsFile, Scoreboard
+from hud_orchestrator.pacing import PacedGateway
 from hud_orchestrator.policy import Sampling
 from hud_orchestrator.records import Batch, Policy, Rollout, Task, Ticket
 from hud_orchestrator.rules.batching import BatchCutter
@@ -43,13 +44,14 @@ from hud_orchestrator.stages.rollout import rollout
 from hud_orchestrator.stages.source import source
 from hud_orchestrator.store.database import Database
 from hud_orchestrator.store.trajectories import Trajectories
+from hud_orchestrator.tasksets.files import load_path
 
 SOURCE = Path(__file__).parent / "environments" / "ours.py"
 GROUP = 8
 
 
 async def _main(plan: Plan) -> None:
-    tasks = load_taskset(SOURCE, name="turns" if plan.tools else "single")
+    tasks = load_path(SOURCE, member="turns" if plan.tools else "single")
     logs.configure(stream=None, as_json=True, level="warning")
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
@@ -59,7 +61,9 @@ async def _main(plan: Plan) -> None:
                 Transport(url, SecretStr("bench"), connections=plan.concurrency + 10) as transport,
                 _placed(plan, log_file) as placement,
             ):
-                attempter = _attempter(plan, placement, Gateway(transport, model="bench"))
+                gateway = PacedGateway(Gateway(transport, model="bench"), most=plan.concurrency)
+                dispatch = Dispatch(concurrency=plan.concurrency)
+                attempter = _attempter(placement, gateway, dispatch)
                 await _run(plan, tasks, attempter, directory / "warm", max(plan.concurrency, GROUP))
                 async with costing() as cost:
                     done = await _run(plan, tasks, attempter, directory / "measured", plan.rollouts)
@@ -75,7 +79,7 @@ async def _placed(plan: Plan, log_file: IO[bytes]) -> AsyncGenerator[Placement, 
         yield pool
 
 
-def _attempter(plan: Plan, placement: Placement, gateway: Gateway) -> Attempter:
+def _attempter(placement: Placement, gateway: PacedGateway, dispatch: Dispatch) -> Attempter:
     return Attempter(
         placement=placement,
         agent=ChatAgent(system_prompt=None, max_turns=10),
@@ -83,7 +87,7 @@ def _attempter(plan: Plan, placement: Placement, gateway: Gateway) -> Attempter:
         policy=PolicyCell(Policy(version=0, checkpoint=None)),
         sampling=Sampling(top_p=1.0, max_tokens=8, stop=(), seed=0),
         limits=Limits(deadline_s=600, grading_reserve_s=60, infrastructure_retries=2),
-        concurrency=plan.concurrency,
+        dispatch=dispatch,
     )
 
 
@@ -105,6 +109,7 @@ async def _run(
         cutter=BatchCutter(next_step=1, groups_per_step=groups, replacements=0, staleness=0),
         permits=permits,
         trajectories=Trajectories(Database(directory / "store.db")),
+        dispatch=Dispatch(concurrency=plan.concurrency),
     )
     tickets, tickets_out = create_memory_object_stream[Ticket](0)
     rollouts, rollouts_out = create_memory_object_stream[Rollout](0)

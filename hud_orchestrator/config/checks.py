@@ -151,5 +151,35 @@ def _loss_numbers(run: RunFile, _: Resolve) -> Iterator[Finding]:
         )
 
 
-CHECKS: tuple[Check, ...] = (_clock, _groups, _determinism, _learning_rate, _service, _loss, _loss_numbers)
+def _taskset(run: RunFile, _: Resolve) -> Iterator[Finding]:
+    taskset = run.taskset
+    weighted = [entry.weight is not None for entry in taskset.train]
+    if any(weighted) and not all(weighted):
+        yield Finding(
+            (f"taskset.train.{weighted.index(False)}.weight", "taskset.train"),
+            "missing: other entries have a weight; give every entry one, or none",
+        )
+    if taskset.heldout is not None and taskset.heldout_split is not None:
+        yield Finding(
+            ("taskset.heldout_split", "taskset.heldout"),
+            "cannot stand beside taskset.heldout, which names the held-out tasks; remove one of them",
+        )
+    skip, retire = taskset.curriculum.skip_solved, taskset.curriculum.retire_hopeless
+    if skip is not None and retire is not None and retire >= skip:
+        yield Finding(
+            ("taskset.curriculum.retire_hopeless", "taskset.curriculum.skip_solved"),
+            f"{retire:g} must be less than taskset.curriculum.skip_solved ({skip:g})",
+        )
+
+
+CHECKS: tuple[Check, ...] = (
+    _clock,
+    _groups,
+    _taskset,
+    _determinism,
+    _learning_rate,
+    _service,
+    _loss,
+    _loss_numbers,
+)
 """Checks that need nothing but the run file."""
