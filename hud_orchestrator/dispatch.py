@@ -203,7 +203,7 @@ class Dispatch:
 def _reason(breaker: Breaker) -> str:
     failed, count = breaker.failed
     again = ", and another try did too" if breaker.pauses > 1 else ""
-    return f"{failed} of {count} rollouts failed{again}"
+    return f"{failed} of {count} attempts failed{again}"
 
 
 def _hopeless(what: str, last: Rollout) -> RunFailed | ServiceUnreachable:

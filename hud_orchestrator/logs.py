@@ -33,7 +33,6 @@ EVENTS = frozenset(
         # the pipeline
         "dispatch.paused",
         "dispatch.resumed",
-        "rollout.requeued",
         "rollout.failed",
         "rollout.retried",
         "group.dropped",

@@ -11,14 +11,14 @@ class ResilienceSection(Section):
     """When attempts pause because what they need is broken, and when the run gives up."""
 
     failure_share: float = Field(default=0.5, gt=0, le=1)
-    """Attempts pause when this share of the newest rollouts was failed by the gateway, or by one
-    environment; retries are over by then. One that failed otherwise counts when not one did better."""
+    """Attempts pause when this share of the newest ones was failed by the gateway, or by one environment;
+    retries are attempts too. One that failed otherwise counts when not one did better."""
 
     failure_window: int = Field(default=16, ge=1)
-    """How many of the newest rollouts are looked at."""
+    """How many of the newest attempts are looked at."""
 
-    least_rollouts: int = Field(default=8, ge=1)
-    """Nothing is concluded from fewer rollouts than this."""
+    least_attempts: int = Field(default=8, ge=1)
+    """Nothing is concluded from fewer attempts than this."""
 
     pause_s: float = Field(default=2, gt=0)
     """Seconds of the first pause. Then a few attempts find out whether it is over; each further pause in

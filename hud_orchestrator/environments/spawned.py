@@ -20,9 +20,9 @@ from hud_orchestrator.environments import tether
 from hud_orchestrator.environments.control import ControlEpisode
 from hud_orchestrator.environments.crew import crew
 from hud_orchestrator.environments.link import Pace
-from hud_orchestrator.environments.process import KEY
 from hud_orchestrator.environments.served import served_episode, tcp_dial
 from hud_orchestrator.environments.server import ANNOUNCEMENT
+from hud_orchestrator.environments.warm import KEY
 from hud_orchestrator.errors import EnvironmentFailed
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.records import Task

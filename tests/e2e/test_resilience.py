@@ -18,7 +18,7 @@ BREAKS = TASKS.replace(
     answer = yield""",
 ).replace("from hud", "from pathlib import Path\nfrom hud", 1)
 
-QUICK = {"least_rollouts": 4, "pause_s": 0.3, "longest_pause_s": 0.5}
+QUICK = {"least_attempts": 4, "pause_s": 0.3, "longest_pause_s": 0.5}
 
 
 @pytest.fixture
@@ -98,13 +98,13 @@ def test_an_environment_that_never_works_ends_the_run_soon_and_says_why(remote_r
 
     assert done.returncode == 1
     assert "the sandbox is out of disk" in done.stderr
-    assert "rollouts failed" in done.stderr
+    assert "attempts failed" in done.stderr
 
 
 def test_a_drain_ends_a_run_that_is_paused(remote_run: Runner) -> None:
     remote_run.write(
         BREAKS, run={"steps": 50}, rollout={"infrastructure_retries": 0},
-        resilience={"least_rollouts": 4, "pause_s": 600, "longest_pause_s": 600},
+        resilience={"least_attempts": 4, "pause_s": 600, "longest_pause_s": 600},
     )  # fmt: skip
     with remote_run.started() as process:
         until_line(process, "step.taken")

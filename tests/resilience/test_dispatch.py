@@ -59,7 +59,7 @@ async def test_a_broken_environment_pauses_its_own_attempts_and_says_why(tmp_pat
         for _ in range(4):
             await attempt(dispatch, FAILED)
         assert board.paused is not None
-        assert "environment 'sums': 4 of 4 rollouts failed" in board.paused
+        assert "environment 'sums': 4 of 4 attempts failed" in board.paused
         assert dispatch.paused("sums")
 
         await attempt(dispatch, rollout(), name="chess")
@@ -116,7 +116,7 @@ async def test_what_never_works_is_given_up_after_a_few_pauses(
     dispatch = Dispatch(concurrency=8, rule=QUICK)
     for _ in range(5):
         await attempt(dispatch, became)
-    with anyio.fail_after(10), pytest.raises(error, match="4 of 4 rollouts failed"):
+    with anyio.fail_after(10), pytest.raises(error, match="4 of 4 attempts failed"):
         await attempt(dispatch, became)
 
 
