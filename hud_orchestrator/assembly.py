@@ -26,6 +26,7 @@ from hud_orchestrator.metrics import Scoreboard
 from hud_orchestrator.pacing import PacedGateway
 from hud_orchestrator.policy import Sampling
 from hud_orchestrator.records import Outcome, Task, Treatment
+from hud_orchestrator.reporting.witness import Witness
 from hud_orchestrator.rules.breaker import BreakerRule
 from hud_orchestrator.rules.curriculum import Curriculum, CurriculumRule
 from hud_orchestrator.rules.order import MixedOrder, Order, TaskOrder
@@ -85,6 +86,7 @@ def make_attempter(
     gateway: PacedGateway,
     policy: PolicyCell,
     dispatch: Dispatch,
+    witness: Witness,
 ) -> Attempter:
     """What attempts tickets."""
     retried = [outcome for outcome, treatment in treatments(run).items() if treatment is Treatment.RETRY]
@@ -110,6 +112,7 @@ def make_attempter(
             retried=retried,
         ),
         dispatch=dispatch,
+        witness=witness,
     )
 
 
