@@ -199,6 +199,14 @@ def test_the_tiny_model_trains_on_games_whose_turns_extend_token_for_token(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
 
+    # What a required call forces is in the prompt, so the policy gave every sampled token its probability.
+    lines = map(json.loads, (tmp_path / "runs" / "it" / "metrics.jsonl").read_text().splitlines())
+    trained = [line for line in lines if line["kind"] == "step" and "ratio_mean" in line]
+    assert trained
+    for line in trained:
+        assert line["ratio_mean"] == pytest.approx(1, abs=1e-3)
+        assert line["kl_k3"] == pytest.approx(0, abs=1e-5)
+
     with sqlite3.connect(tmp_path / "runs" / "it" / "store.db") as store:
         rows = store.execute("SELECT outcome, reward, samples FROM rollouts").fetchall()
         steps = store.execute("SELECT state FROM steps").fetchall()
