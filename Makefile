@@ -39,6 +39,7 @@ format: $(STAMP)
 
 bench: $(STAMP)  ## what the pipeline costs beside the service, as ratios measured in one run
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.rollouts
 
 docs: $(STAMP)  ## the documentation, as a site in build/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet -f docs/mkdocs.yml
