@@ -13,7 +13,7 @@ from hud_orchestrator.records import Outcome, Phase, Task, Ticket
 from tests.torture.cruel import GRADES, MISDEEDS
 from tests.torture.world import TEARDOWN_S, attempt_all, attempter, cruel, pool
 
-LIMITS = Limits(deadline_s=11, grading_reserve_s=3, start_s=7, infrastructure_retries=0)
+LIMITS = Limits(deadline_s=13, grading_reserve_s=3, start_s=9, infrastructure_retries=0)
 
 KILL_S = 6
 """For a kill, and a machine with something else to do."""
@@ -86,7 +86,7 @@ async def test_every_misdeed_has_its_outcome_by_its_deadline_and_the_teardown(
     with anyio.fail_after(150):
         async with (
             pool(tmp_path / "log") as processes,
-            attempter(processes, LIMITS, concurrency=24) as attempts,
+            attempter(processes, LIMITS, concurrency=16) as attempts,
         ):
             rollouts = await attempt_all(attempts, tickets)
 
