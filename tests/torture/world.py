@@ -25,6 +25,7 @@ from hud_orchestrator.feedback import PolicyCell
 from hud_orchestrator.ladder import Limits
 from hud_orchestrator.policy import Sampling
 from hud_orchestrator.records import Policy, Rollout, Task, Ticket
+from hud_orchestrator.reporting.witness import Witness
 from tests.torture.gateway import paced_gateway
 
 CRUEL = Path(__file__).with_name("cruel.py")
@@ -49,7 +50,12 @@ async def pool(log: Path, source: Path = CRUEL) -> AsyncGenerator[ProcessPool, N
 
 @asynccontextmanager
 async def attempter(
-    placement: Placement, limits: Limits, *, concurrency: int = 64, agent: Agent | None = None
+    placement: Placement,
+    limits: Limits,
+    *,
+    concurrency: int = 64,
+    agent: Agent | None = None,
+    witness: Witness | None = None,
 ) -> AsyncGenerator[Attempter, None]:
     """Attempts with the paced gateway."""
     async with paced_gateway() as url, Transport(url, SecretStr("k"), connections=concurrency) as transport:
@@ -61,6 +67,7 @@ async def attempter(
             sampling=Sampling(top_p=1, max_tokens=1, stop=(), seed=0),
             limits=limits,
             concurrency=concurrency,
+            witness=witness,
         )
 
 
