@@ -16,20 +16,21 @@ from hud_orchestrator.assembly import (
     make_attempter,
     make_curriculum,
     make_differentiate,
+    make_dispatch,
     make_evaluator,
+    make_gateway,
     make_order,
     recipe,
     schedule,
 )
 from hud_orchestrator.clients.catalog import Catalog
-from hud_orchestrator.clients.gateway import Gateway
 from hud_orchestrator.clients.training import Training
 from hud_orchestrator.clients.transport import Transport
 from hud_orchestrator.config.load import LoadedRun
 from hud_orchestrator.config.resolved import resolved_lines
 from hud_orchestrator.config.run import RunFile
 from hud_orchestrator.directory import RunDirectory, write_atomically
-from hud_orchestrator.edges import base_model, service
+from hud_orchestrator.edges import base_model, service, witness
 from hud_orchestrator.embedded import Addresses
 from hud_orchestrator.errors import ConfigError, ExitCode, exit_code_of, leaves
 from hud_orchestrator.feedback import Drain, PolicyCell
@@ -148,6 +149,7 @@ async def _pipeline(
         return
     differentiate = make_differentiate(run, loaded.path.parent)
     agent = make_agent(run, loaded.path.parent)
+    dispatch = make_dispatch(run, (*tasks.all_train, *tasks.heldout), board)
     async with AsyncExitStack() as stack:
         board.phase = "starting the service"
         addresses = await stack.enter_async_context(service(loaded, directory))
@@ -162,12 +164,17 @@ async def _pipeline(
         await _restore(store.history, stand, board)
         policy = PolicyCell(stand.policy, history=stand.versions)
         place = await stack.enter_async_context(placement(loaded, directory))
-        attempter = make_attempter(run, place, agent, Gateway(gateway, model=model.model_name), policy)
+        told = await stack.enter_async_context(
+            witness(loaded, addresses, store.history, policy, board.reports)
+        )
+        paced = make_gateway(run, gateway, model.model_name, board)
+        attempter = make_attempter(run, place, agent, paced, policy, dispatch, told)
         log.info("run.started", model=model.model_name, after_step=stand.policy.version, steps=run.run.steps)
         pipeline = Pipeline(
             run=run,
             order=await _order(run, tasks, stand, store.trajectories, board),
             attempter=attempter,
+            dispatch=dispatch,
             trainer=Trainer(
                 training=training,
                 ledger=store.ledger,
