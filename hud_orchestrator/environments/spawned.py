@@ -19,6 +19,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from hud_orchestrator.environments import tether
 from hud_orchestrator.environments.control import ControlEpisode
 from hud_orchestrator.environments.crew import crew
+from hud_orchestrator.environments.leftovers import cleared_directory
 from hud_orchestrator.environments.link import Pace
 from hud_orchestrator.environments.served import served_episode, tcp_dial
 from hud_orchestrator.environments.server import ANNOUNCEMENT
@@ -66,7 +67,8 @@ class Spawned:
     ) -> AsyncGenerator[ControlEpisode, None]:
         """Begin *task* in a process of its own; leaving ends the process."""
         async with (
-            self._process(task) as port,
+            cleared_directory() as temporary,
+            self._process(task, temporary) as port,
             served_episode(
                 tcp_dial("127.0.0.1", port),
                 task,
@@ -78,9 +80,9 @@ class Spawned:
             yield episode
 
     @asynccontextmanager
-    async def _process(self, task: Task) -> AsyncGenerator[int, None]:
+    async def _process(self, task: Task, temporary: Path) -> AsyncGenerator[int, None]:
         async with self._starting:
-            process = await self._started(task)
+            process = await self._started(task, temporary)
             try:
                 assert process.stdout is not None
                 output = BufferedByteReceiveStream(process.stdout)
@@ -96,15 +98,16 @@ class Spawned:
         finally:
             await _end(process)
 
-    async def _started(self, task: Task) -> anyio.abc.Process:
+    async def _started(self, task: Task, temporary: Path) -> anyio.abc.Process:
         words = {"{source}": str(self._source), "{env}": task.env}
         command = [_filled(part, words) for part in self._command]
+        kept = {name: value for name, value in os.environ.items() if name != KEY}
         home = self._source if self._source.is_dir() else self._source.parent
         try:
             return await anyio.open_process(
                 [sys.executable, "-S", str(tether.__file__), *command],
                 stdin=DEVNULL, stdout=PIPE, stderr=self._log_file, start_new_session=True, cwd=home,
-                env={name: value for name, value in os.environ.items() if name != KEY},
+                env={**kept, "TMPDIR": str(temporary)},
             )  # fmt: skip
         except OSError as error:
             raise EnvironmentFailed(f"an environment process cannot be started: {error.strerror}") from error

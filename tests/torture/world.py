@@ -108,7 +108,7 @@ class Left:
 
 
 def _processes(temporary: Path) -> list[str]:
-    """Processes that serve the cruel environment, or that it started: they have its temporary directory."""
+    """Environment processes, and those that they started: they have their files in *temporary*."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -116,6 +116,6 @@ def _processes(temporary: Path) -> list[str]:
             surroundings = (entry / "environ").read_bytes()
         except OSError:
             continue
-        if str(CRUEL) in words or f"TMPDIR={temporary}".encode() in surroundings:
+        if f"TMPDIR={temporary}".encode() in surroundings:
             found.append(f"{entry.name} {words}")
     return found
