@@ -16,6 +16,7 @@ OrchestratorError              one line for a person; ``exit_code`` for the shel
 +-- EnvironmentFailed          an environment said no, or raised: an outcome, not a reward
 |   +-- EnvironmentLost        it crashed, broke its protocol or went away
 |   +-- ToolsLost              its tools went away; it may still be there to grade
++-- JudgeFailed                a judge gave no verdict: a grader failure, not a reward
 +-- RunFailed                  training cannot go on: read the message
 """
 
@@ -131,6 +132,10 @@ class EnvironmentLost(EnvironmentFailed):
 
 class ToolsLost(EnvironmentFailed):
     """An environment's tools went away."""
+
+
+class JudgeFailed(OrchestratorError):
+    """A language model that grades gave no verdict."""
 
 
 class RunFailed(OrchestratorError):
