@@ -84,7 +84,6 @@ async def run_confined(
         OSError: it cannot be run at all.
     """
     limits = limits or Limits()
-    directory = Path(os.path.realpath(directory))
     reading, writing = os.pipe()
     try:
         process = await asyncio.create_subprocess_exec(
@@ -114,14 +113,14 @@ def _spec(limits: Limits, directory: Path, readable: Sequence[Path]) -> str:
             "processes": given["processes"],
             "memory": given["memory_mib"] * MIB,
             "file_size": given["file_mib"] * MIB,
-            "write": [str(directory), "/dev/null"],
+            "write": [os.path.realpath(directory), "/dev/null"],
             "read": [*SYSTEM, *(str(path.resolve()) for path in readable)],
         }
     )
 
 
 def _environ(directory: Path, more: Mapping[str, str] | None) -> dict[str, str]:
-    home = str(directory)
+    home = os.path.realpath(directory)
     path = os.pathsep.join((str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"))
     return {"PATH": path, "HOME": home, "TMPDIR": home, "LANG": "C.UTF-8", **(more or {})}
 

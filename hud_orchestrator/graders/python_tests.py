@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import secrets
 import sys
 import tempfile
@@ -61,7 +60,7 @@ async def unit_tests(
         raise ValueError("the tests have no test: a function called test_..., or a class with such a method")
     token = secrets.token_hex(16)
     with tempfile.TemporaryDirectory(prefix="hud-tests-", ignore_cleanup_errors=True) as place:
-        directory = Path(os.path.realpath(place))
+        directory = Path(place)
         _write(directory, files)
         given = {"tests": tests, "names": names, "token": token, "test_s": test_s}
         ended = await run_confined(
@@ -90,6 +89,7 @@ def _names(tests: str) -> Iterator[str]:
 
 
 def _write(directory: Path, files: Mapping[str, str]) -> None:
+    directory = directory.resolve()
     for name, text in files.items():
         path = (directory / name).resolve()
         if directory not in path.parents:
