@@ -246,3 +246,79 @@ class TraceExit(Reply):
     evaluation_result: dict[str, Any] | None = None
     stop_reason: str | None = None
     metadata: dict[str, Any] | None = None
+
+
+class TasksetName(Reply):
+    """A taskset, found by its name."""
+
+    taskset_id: str
+    name: str
+
+
+class TasksetRecord(Reply):
+    """A taskset, without its tasks."""
+
+    id: str
+    name: str
+    project_id: str | None = None
+    can_edit: bool = False
+    num_tasks: int | None = None
+
+
+class TasksetPage(Reply):
+    """Tasksets, by name."""
+
+    items: list[TasksetRecord]
+    total: int
+
+
+class TasksetExport(Reply):
+    """A taskset with its tasks."""
+
+    name: str | None
+    tasks: list[dict[str, Any]]
+    """``env``, ``scenario`` (the template's id), ``name`` (the slug), ``args`` and the rest of a row."""
+
+
+class EnvironmentName(Request):
+    """The environment of an uploaded task."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str = Field(min_length=1)
+
+
+class TaskUpload(Request):
+    """One task as it is uploaded. Unknown keys are ignored, as in every row of a taskset."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str = Field(min_length=1)
+    """The slug."""
+    env: EnvironmentName
+    task_id: str = Field(min_length=1)
+    """The template's id."""
+    args: dict[str, Any] = Field(default_factory=dict)
+    validation: list[dict[str, Any]] | None = None
+    agent_config: dict[str, Any] | None = None
+    columns: dict[str, Any] | None = None
+    runtime_config: dict[str, Any] | None = None
+    verifier: dict[str, Any] | None = None
+
+
+class TasksetUpload(Request):
+    """``POST /v2/tasks/upload``: tasks to add to a taskset, or to replace in it."""
+
+    taskset_name: str = Field(min_length=1)
+    tasks: list[TaskUpload]
+    project_id: str | None = None
+    taskset_id: str | None = None
+    """Of the taskset that there is; left out: the one of this name, or a new one."""
+
+
+class TasksetUploaded(Reply):
+    """What an upload did."""
+
+    taskset_id: str
+    tasks_created: int
+    tasks_updated: int
