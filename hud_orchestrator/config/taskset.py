@@ -9,7 +9,7 @@ class TasksetSection(Section):
     """What is attempted.
 
     A taskset is a ``.json``, ``.jsonl`` or ``.py`` file, relative to the run file; ``file.py:name``
-    picks one module-level list of tasks.
+    picks one module-level list of tasks. ``reasoning-gym:chain_sum?size=500`` is part of a task library.
     """
 
     train: str
