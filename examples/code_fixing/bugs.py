@@ -48,14 +48,15 @@ EXERCISES = {
     ),
     "largest": Exercise(
         "Return the largest number of a list that is not empty.",
-        "def largest(numbers):\n    best = numbers[0]\n    for number in numbers:\n        if number > best:\n"
-        "            best = number\n    return best\n",
+        "def largest(numbers):\n    best = numbers[0]\n    for number in numbers:\n"
+        "        if number > best:\n            best = number\n    return best\n",
         (("> best", "< best"), ("numbers[0]", "0"), ("return best", "return number")),
         ("largest([1, 3, 2]) == 3", "largest([-5, -2, -9]) == -2", "largest([7]) == 7"),
     ),
     "factorial": Exercise(
         "Return the product of all numbers from 1 to n, which is 1 for 0.",
-        "def factorial(n):\n    result = 1\n    for k in range(2, n + 1):\n        result *= k\n    return result\n",
+        "def factorial(n):\n    result = 1\n    for k in range(2, n + 1):\n"
+        "        result *= k\n    return result\n",
         (("result = 1", "result = 0"), ("n + 1", "n"), ("*= k", "+= k")),
         ("factorial(0) == 1", "factorial(1) == 1", "factorial(4) == 24", "factorial(6) == 720"),
     ),

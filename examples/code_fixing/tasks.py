@@ -1,12 +1,12 @@
 """Find and mend the bug in a file, with a shell.
 
-Every episode has a directory of its own with one small Python file in it. The agent has a tool, ``shell``, that runs
-a command there with limits, and says so when it is done. Tests that it does not see grade what then stands in
-the file: the reward is the share that passes. A file that nobody has mended passes some of them.
+Every episode has a directory of its own with one small Python file in it. The agent has a tool, ``shell``,
+that runs a command there with limits, and says so when it is done. Tests that it does not see grade what then
+stands in the file: the reward is the share that passes. A file that nobody has mended passes some of them.
 
-What the shell may do is what ``hud_orchestrator.graders.run_confined`` says: it writes in its directory alone, reads
-programs and no files of yours, has no network, and all that it started ends with the command. It is a fence, not a
-virtual machine: see what the page about graders says it does not protect against.
+What the shell may do is what ``hud_orchestrator.graders.run_confined`` says: it writes in its directory
+alone, reads programs and no files of yours, has no network, and all that it started ends with the command. It
+is a fence, not a virtual machine: the page about graders says what it does not protect against.
 """
 
 from __future__ import annotations
@@ -64,12 +64,19 @@ async def fix(name: str, bug: int) -> Any:
 
 async def _grade(name: str, file: Path) -> EvaluationResult:
     """What the tests say about the file; nothing for one that is gone, or is something else now."""
+    text = _read(file)
+    if text is None:
+        return EvaluationResult(reward=0.0, content=f"{file.name} is not a file any more")
+    return await unit_tests(tests_of(name), {file.name: text}, limits=TESTS, test_s=1)
+
+
+def _read(file: Path) -> str | None:
     # No command runs any more, so what is looked at is what is read.
     if file.is_symlink() or not file.is_file():
-        return EvaluationResult(reward=0.0, content=f"{file.name} is not a file any more")
+        return None
+    file.chmod(0o600)
     with file.open(encoding="utf-8", errors="replace") as mended:
-        text = mended.read(LONGEST_FILE)
-    return await unit_tests(tests_of(name), {file.name: text}, limits=TESTS, test_s=1)
+        return mended.read(LONGEST_FILE)
 
 
 def _remove(directory: Path) -> None:

@@ -111,10 +111,8 @@ async def test_every_bug_fails_a_test_and_every_function_passes_all() -> None:
             assert right.reward == 1, name
             for old, new in exercise.bugs:
                 assert old in exercise.source, (name, old)
-                broken = exercise.source.replace(old, new, 1)
-                assert (await unit_tests(bugs.tests_of(name), {f"{name}.py": broken}, test_s=0.5)).reward < 1, (
-                    name, new
-                )  # fmt: skip
+                broken = {f"{name}.py": exercise.source.replace(old, new, 1)}
+                assert (await unit_tests(bugs.tests_of(name), broken, test_s=0.5)).reward < 1, (name, new)
 
     with anyio.fail_after(120):
         async with anyio.create_task_group() as together:
