@@ -22,6 +22,7 @@ FUNCTIONS = {
     "reasoning-gym": "reasoning_gym:family",
     "textarena": "textarena:game",
     "gymnasium": "gymnasium:game",
+    "verifiers": "verifiers:taskset",
 }
 """The function of each library, by module and name."""
 

@@ -12,7 +12,12 @@ from hud_orchestrator.config.run import RunFile
 
 TASKSET_SUFFIXES = (".json", ".jsonl", ".py")
 
-LIBRARIES = {"reasoning-gym": "reasoning_gym", "textarena": "textarena", "gymnasium": "gymnasium"}
+LIBRARIES = {
+    "reasoning-gym": "reasoning_gym",
+    "textarena": "textarena",
+    "gymnasium": "gymnasium",
+    "verifiers": "verifiers",
+}
 """Task libraries that have an adapter, each with its package in :mod:`hud_orchestrator.adapters`."""
 
 _ADAPTERS = Path(__file__).parents[1] / "adapters"
