@@ -23,6 +23,7 @@ from hud_orchestrator.ladder import Limits
 from hud_orchestrator.metrics import Scoreboard
 from hud_orchestrator.policy import Sampling
 from hud_orchestrator.records import Outcome, Task, Treatment
+from hud_orchestrator.reporting.witness import Witness
 from hud_orchestrator.rules.curriculum import Curriculum, CurriculumRule
 from hud_orchestrator.rules.order import MixedOrder, Order, TaskOrder
 from hud_orchestrator.rules.requests import Recipe
@@ -75,7 +76,12 @@ def make_evaluator(
 
 
 def make_attempter(
-    run: RunFile, placement: Placement, agent: Agent, gateway: Gateway, policy: PolicyCell
+    run: RunFile,
+    placement: Placement,
+    agent: Agent,
+    gateway: Gateway,
+    policy: PolicyCell,
+    witness: Witness,
 ) -> Attempter:
     """What attempts tickets."""
     retried = [outcome for outcome, treatment in treatments(run).items() if treatment is Treatment.RETRY]
@@ -89,6 +95,8 @@ def make_attempter(
             max_tokens=run.agent.max_tokens,
             stop=run.agent.stop,
             seed=run.run.seed,
+            tool_choice=run.agent.tool_choice,
+            parallel_tool_calls=run.agent.parallel_tool_calls,
         ),
         limits=Limits(
             deadline_s=run.rollout.deadline_s,
@@ -99,6 +107,7 @@ def make_attempter(
             retried=retried,
         ),
         concurrency=run.rollout.concurrency,
+        witness=witness,
     )
 
 

@@ -67,6 +67,10 @@ class Rollouts:
     """1 samples the policy that is trained."""
     stop: Sequence[str] = ()
     """Strings that end a turn."""
+    tool_choice: str = "auto"
+    """Whether turns call tools: ``auto``, ``required``, ``none``, or the name of the tool to call."""
+    parallel_tool_calls: bool = True
+    """Whether one turn may make several calls."""
     deadline_s: float = 600
     """Seconds for one attempt, from its start to its grade."""
     grading_reserve_s: float = 60
@@ -127,6 +131,8 @@ class Rollouts:
                     max_tokens=self.max_tokens,
                     stop=self.stop,
                     seed=self.seed,
+                    tool_choice=self.tool_choice,
+                    parallel_tool_calls=self.parallel_tool_calls,
                 ),
                 limits=Limits(
                     deadline_s=self.deadline_s,
