@@ -1,4 +1,4 @@
-"""An environment of the ``verifiers`` library as a taskset: the module beside this file, or one that is installed."""
+"""An environment of the ``verifiers`` library as a taskset: a module beside this file, or one installed."""
 
 from __future__ import annotations
 

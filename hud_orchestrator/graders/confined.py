@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 LAUNCHER = Path(__file__).with_name("confine.py")
 
@@ -39,11 +41,11 @@ class Limits:
     memory_mib: int = 512
     """Address space."""
     file_mib: int = 16
-    """Longest file that is written."""
+    """Longest file that is written, and most that is printed."""
     processes: int = 64
     """Processes and threads at once, where ``processes`` holds; the kernel counts none of the superuser's."""
     output_bytes: int = 65536
-    """Of stdout, and of stderr; what is more is thrown away."""
+    """Of stdout, and of stderr, that are kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,24 +86,34 @@ async def run_confined(
         OSError: it cannot be run at all.
     """
     limits = limits or Limits()
-    reading, writing = os.pipe()
-    try:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-S", "-B", str(LAUNCHER),
-            _spec(limits, directory, readable), str(writing), "--", *command,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            cwd=directory, env=_environ(directory, environ), pass_fds=(writing,), start_new_session=True,
-        )  # fmt: skip
-    except BaseException:
-        os.close(reading)
-        raise
-    finally:
-        os.close(writing)
-    try:
-        return await _outcome(process, reading, stdin, limits)
-    finally:
-        os.close(reading)
-        _end(process)
+    with ExitStack() as stack:
+        # Files and no pipes: nobody has to read while it runs, and the limit on files bounds them.
+        given, stdout, stderr = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(3))
+        given.write(stdin)
+        given.seek(0)
+        reading, writing = os.pipe()
+        stack.callback(os.close, reading)
+        try:
+            process = subprocess.Popen(  # noqa: ASYNC220, S603  (a fork; what it runs is what this is for)
+                [sys.executable, "-I", "-S", "-B", str(LAUNCHER),
+                 _spec(limits, directory, readable), str(writing), "--", *command],
+                stdin=given, stdout=stdout, stderr=stderr, cwd=directory,
+                env=_environ(directory, environ), pass_fds=(writing,), start_new_session=True,
+            )  # fmt: skip
+        finally:
+            os.close(writing)
+        try:
+            late = not await _is_over(process.pid, limits.wall_s + GRACE_S)
+        finally:
+            _end(process)
+        status = _status(reading)
+        return Ended(
+            code=status.get("code", 128 + signal.SIGKILL),
+            stdout=_first_bytes(stdout, limits.output_bytes),
+            stderr=_first_bytes(stderr, limits.output_bytes),
+            timed_out=status.get("timed_out", late),
+            held=tuple(status.get("held", ())),
+        )
 
 
 def _spec(limits: Limits, directory: Path, readable: Sequence[Path]) -> str:
@@ -125,55 +137,40 @@ def _environ(directory: Path, more: Mapping[str, str] | None) -> dict[str, str]:
     return {"PATH": path, "HOME": home, "TMPDIR": home, "LANG": "C.UTF-8", **(more or {})}
 
 
-async def _outcome(process: asyncio.subprocess.Process, reading: int, stdin: bytes, limits: Limits) -> Ended:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stderr is not None
-    late = False
+async def _is_over(pid: int, wait_s: float) -> bool:
+    """Wait for a child to end, or for as long."""
+    loop, over = asyncio.get_running_loop(), asyncio.Event()
+    child = os.pidfd_open(pid)
+    loop.add_reader(child, over.set)
     try:
-        async with asyncio.timeout(limits.wall_s + GRACE_S):
-            _, stdout, stderr, _ = await asyncio.gather(
-                _feed(process.stdin, stdin),
-                _first_bytes(process.stdout, limits.output_bytes),
-                _first_bytes(process.stderr, limits.output_bytes),
-                process.wait(),
-            )
+        async with asyncio.timeout(wait_s):
+            await over.wait()
     except TimeoutError:
-        late, stdout, stderr = True, b"", b""
-    status = {} if late else _status(reading)
-    return Ended(
-        code=status.get("code", 128 + signal.SIGKILL),
-        stdout=stdout.decode(errors="replace"),
-        stderr=stderr.decode(errors="replace"),
-        timed_out=status.get("timed_out", late),
-        held=tuple(status.get("held", ())),
-    )
+        return False
+    finally:
+        loop.remove_reader(child)
+        os.close(child)
+    return True
 
 
-async def _feed(stream: asyncio.StreamWriter, data: bytes) -> None:
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        stream.write(data)
-        await stream.drain()
-        stream.close()
-
-
-async def _first_bytes(stream: asyncio.StreamReader, most: int) -> bytes:
-    kept = bytearray()
-    while piece := await stream.read(65536):
-        kept += piece[: max(most - len(kept), 0)]
-    return bytes(kept)
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """See a launcher off. It ends all at a signal, in milliseconds: a cancelled call waits for that too."""
+    process.terminate()
+    try:
+        process.wait(GRACE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _status(reading: int) -> dict[str, Any]:
     os.set_blocking(reading, False)
-    with contextlib.suppress(BlockingIOError):
+    with suppress(BlockingIOError):
         if line := os.read(reading, 65536):
             return dict(json.loads(line))
     return {}
 
 
-def _end(process: asyncio.subprocess.Process) -> None:
-    """Tell a launcher that still runs to end all; it does so also when this process goes away."""
-    with contextlib.suppress(ProcessLookupError):
-        if process.returncode is None:
-            process.send_signal(signal.SIGTERM)
+def _first_bytes(file: IO[bytes], most: int) -> str:
+    file.seek(0)
+    return file.read(most).decode(errors="replace")

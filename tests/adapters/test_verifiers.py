@@ -41,8 +41,8 @@ KNOWN = (("France", "Paris"), ("Italy", "Rome"), ("Peru", "Lima"), ("Norway", "O
 class Capitals(vf.Taskset[Capital, Config]):
     def load(self):
         for country, capital in KNOWN[: self.config.countries]:
-            data = Data(prompt=f"Capital of {country}?", system_prompt="Be brief.", answer=capital, name=country)
-            yield Capital(data, self.config.task)
+            data = {"prompt": f"Capital of {country}?", "system_prompt": "Be brief.", "name": country}
+            yield Capital(Data(**data, answer=capital), self.config.task)
 
 __all__ = ["Capitals"]
 """

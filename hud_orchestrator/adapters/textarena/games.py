@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from hud_orchestrator.adapters.adapted import Adapted
@@ -51,7 +52,7 @@ def game(
         )
     if name not in known_games():
         raise ValueError(f"TextArena has no game {name!r}; textarena.envs.registration.ENV_REGISTRY has all")
-    given: dict[str, Any] = {
+    args = {
         "opponent": opponent,
         "seat": seat,
         "prompt": prompt,
@@ -61,16 +62,18 @@ def game(
         "illegal_penalty": illegal_penalty,
         "options": options,
     }
-    usual = {"seat": 0, "extract": "", "action": "{move}", "illegal_moves": 1, "illegal_penalty": 0.0}
-    args = {key: value for key, value in given.items() if value is not None and value != usual.get(key)}
-    rows = [
-        TaskRow(
-            env=env.name,
-            id=play.id,
-            args={"game": name, "seed": number, **args},
-            slug=f"{name}-{number}",
-            columns={"game": name},
-        )
-        for number in range(seed, seed + heldout + size)
-    ]
+    rows = [_row(name, number, args) for number in range(seed, seed + heldout + size)]
     return Adapted(env, rows[heldout:], rows[:heldout])
+
+
+def _row(name: str, seed: int, args: dict[str, Any]) -> TaskRow:
+    # What is as the template has it need not travel with every row.
+    usual = inspect.signature(play.function).parameters
+    said = {key: value for key, value in args.items() if value != usual[key].default}
+    return TaskRow(
+        env=env.name,
+        id=play.id,
+        args={"game": name, "seed": seed, **said},
+        slug=f"{name}-{seed}",
+        columns={"game": name},
+    )

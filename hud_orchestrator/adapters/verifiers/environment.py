@@ -21,8 +21,8 @@ async def episode(
     """One task of a taskset; *task* is its data."""
     world = _world(taskset, environment, json.dumps(config or {}, sort_keys=True))
     seat = Seat()
-    # Its environment awaits our agent's turns while we await its prompts, so it is a task of its own. It ends with
-    # this generator.
+    # Its environment awaits our agent's turns while we await its prompts, so it is a task of its own. It ends
+    # with this generator.
     playing = asyncio.create_task(world.play(task, seat))
     try:
         while (messages := await seat.asked(playing)) is not None:
