@@ -26,11 +26,13 @@ from hud_orchestrator.attempt import Attempter
 from hud_orchestrator.clients.gateway import Gateway
 from hud_orchestrator.clients.transport import Transport
 from hud_orchestrator.config.sources import named_source
+from hud_orchestrator.dispatch import Dispatch
 from hud_orchestrator.environments.process import ProcessPool
 from hud_orchestrator.errors import ConfigError
 from hud_orchestrator.feedback import PolicyCell
 from hud_orchestrator.ladder import Limits
 from hud_orchestrator.logs import get_logger
+from hud_orchestrator.pacing import PacedGateway
 from hud_orchestrator.policy import Sampling
 from hud_orchestrator.records import Policy, Rollout, Task, Ticket
 from hud_orchestrator.settings import Settings
@@ -125,7 +127,7 @@ class Rollouts:
             self._attempter = Attempter(
                 placement=pool,
                 agent=ChatAgent(system_prompt=self.system_prompt, max_turns=self.max_turns),
-                gateway=Gateway(transport, model=self.model),
+                gateway=PacedGateway(Gateway(transport, model=self.model), most=self.concurrency),
                 policy=PolicyCell(Policy(version=0, checkpoint=None)),
                 sampling=Sampling(
                     top_p=self.top_p,
@@ -140,7 +142,7 @@ class Rollouts:
                     grading_reserve_s=self.grading_reserve_s,
                     infrastructure_retries=self.infrastructure_retries,
                 ),
-                concurrency=self.concurrency,
+                dispatch=Dispatch(concurrency=self.concurrency),
             )
             self._stack = stack.pop_all()
         return self

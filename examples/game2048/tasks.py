@@ -32,7 +32,7 @@ env = Environment("game2048")
 
 
 @env.tool()
-async def move(direction: Literal["up", "down", "left", "right"]) -> str:
+async def move(direction: Literal["up", "down", "left", "right"] | None = None) -> str:
     """Slide all tiles of a 2048 board in one direction; two equal tiles that meet merge into their sum.
 
     Every legal move adds a new tile, and is answered with the board: a line for each row, a character for
@@ -40,7 +40,8 @@ async def move(direction: Literal["up", "down", "left", "right"]) -> str:
     illegal. The first letter of a direction will do, or its key on a number pad: 8, 2, 4 or 6.
     """
     game: Board = env.state.game
-    known = DIRECTION.get(direction.strip().lower())
+    # A call that says nothing is a move like any other wrong one, and is counted like it.
+    known = DIRECTION.get((direction or "").strip().lower())
     if known is not None and game.move(known):
         env.state.moves += 1
         return "game over" if game.over else drawn(game)
@@ -51,6 +52,8 @@ async def move(direction: Literal["up", "down", "left", "right"]) -> str:
 @env.template()
 async def game2048(seed: int, size: int = 4, goal: int = 2048) -> AsyncGenerator[Any, Any]:
     """Play for the highest tile; reaching *goal* is worth 1, and the way there is worth its part."""
+    if goal < 4:
+        raise ValueError(f"the goal is a tile that takes merges, 4 or more, not {goal}")
     env.state.game = game = Board(seed=seed, size=size)
     env.state.moves = env.state.illegal = 0
     yield f"2048\n{drawn(game)}"

@@ -20,6 +20,7 @@ import pytest
 from hud_orchestrator.agents.chat import ChatAgent
 from hud_orchestrator.agents.protocol import Message, ToolCall, Transcript, Turn
 from hud_orchestrator.environments.inprocess import InProcess
+from hud_orchestrator.errors import EnvironmentFailed
 from hud_orchestrator.records import Outcome, Task
 from hud_orchestrator.toolbox import ToolSpec
 
@@ -159,6 +160,21 @@ async def test_the_grade_rises_with_tile_and_score_and_with_legal_moves() -> Non
     assert more["score"] == pytest.approx(wanted)
 
 
+async def test_a_call_that_says_nothing_is_a_wrong_move_like_any_other() -> None:
+    async with InProcess(SOURCE, teardown_s=1).episode(task(1)) as episode:
+        [answer] = (await episode.call_tool("move", {})).content
+        grade = await episode.grade(None)
+
+    assert answer["text"] == "illegal"
+    assert parts(dict(grade))["legal_moves"]["illegal"] == 1
+
+
+async def test_a_goal_without_a_merge_is_refused() -> None:
+    with pytest.raises(EnvironmentFailed, match="4 or more, not 2"):
+        async with InProcess(SOURCE, teardown_s=1).episode(task(goal=2)):
+            pass
+
+
 async def test_a_game_that_is_cut_short_is_graded_on_its_board() -> None:
     async with InProcess(SOURCE, teardown_s=1).episode(task()) as episode:
         for direction in ("left", "down", "right", "down", "left"):
@@ -174,7 +190,7 @@ def test_the_tiny_model_trains_on_games_whose_turns_extend_token_for_token(
 ) -> None:
     changes = [
         "run.steps=2", "run.name=it", f"model.slug=game-{uuid4().hex[:8]}", "service=hud", "local={}",
-        f"agent.max_turns={TURNS}", "rollout.group_size=8", "rollout.groups_per_step=2", "evaluation.limit=2",
+        f"agent.max_turns={TURNS}", "rollout.group_size=8", "rollout.groups_per_step=1", "evaluation.limit=1",
     ]  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-m", "hud_orchestrator", "run", str(ROOT / "configs" / "game2048.yaml"),
@@ -182,6 +198,14 @@ def test_the_tiny_model_trains_on_games_whose_turns_extend_token_for_token(
         env=served, cwd=tmp_path, capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+    # What a required call forces is in the prompt, so the policy gave every sampled token its probability.
+    lines = map(json.loads, (tmp_path / "runs" / "it" / "metrics.jsonl").read_text().splitlines())
+    trained = [line for line in lines if line["kind"] == "step" and "ratio_mean" in line]
+    assert trained
+    for line in trained:
+        assert line["ratio_mean"] == pytest.approx(1, abs=1e-3)
+        assert line["kl_k3"] == pytest.approx(0, abs=1e-5)
 
     with sqlite3.connect(tmp_path / "runs" / "it" / "store.db") as store:
         rows = store.execute("SELECT outcome, reward, samples FROM rollouts").fetchall()
