@@ -18,7 +18,7 @@ from hud_orchestrator.config.sources import named_source
 from hud_orchestrator.errors import ConfigError, KeyRefused
 from hud_orchestrator.records import Task
 from hud_orchestrator.settings import Settings
-from hud_orchestrator.tasksets.files import load_path
+from hud_orchestrator.tasksets.files import rows_at
 from hud_orchestrator.tasksets.rows import distinct, task_of
 from hud_orchestrator.tasksets.select import select
 
@@ -50,15 +50,29 @@ async def load(
         ConfigError: there is no such taskset, it is empty or has a wrong row, or nothing is left of it.
         ServiceError: the platform cannot be asked.
     """
-    named = named_source(str(source), resolve)
-    if named.is_path:
-        tasks = load_path(resolve(named.name), member=named.member)
-    else:
-        tasks = await _of_the_platform(named.name, resolve(named.name))
+    tasks = [task for task, _ in await load_rows(source, resolve=resolve)]
     return select(tasks, str(source), only=only, where=where, limit=limit)
 
 
-async def _of_the_platform(name: str, path: Path) -> tuple[Task, ...]:
+async def load_rows(
+    source: str | Path, *, resolve: Resolve = from_here
+) -> list[tuple[Task, Mapping[str, Any]]]:
+    """The tasks that *source* names, each with its row: that may say more, and can be written again.
+
+    Raises:
+        ConfigError, ServiceError: as for :func:`load`.
+    """
+    named = named_source(str(source), resolve)
+    if named.is_path:
+        rows = rows_at(resolve(named.name), member=named.member)
+    else:
+        rows = await _of_the_platform(named.name, resolve(named.name))
+    tasks = [task_of(row, place) for place, row in rows]
+    distinct(tasks, str(source))
+    return list(zip(tasks, (row for _, row in rows), strict=True))
+
+
+async def _of_the_platform(name: str, path: Path) -> list[tuple[str, Any]]:
     settings = Settings.load()
     if settings.api_key is None:
         raise KeyRefused(
@@ -79,10 +93,7 @@ async def _of_the_platform(name: str, path: Path) -> tuple[Task, ...]:
             f"{name}: {tasksets.url} has no tasks for taskset {found.taskset_id}: it is empty, or not there; "
             "fill it with hud-orchestrate tasksets push"
         )
-    rows = (
-        task_of(_row(record), f"{name}: task {position}") for position, record in enumerate(records, start=1)
-    )
-    return distinct(rows, name)
+    return [(f"{name}: task {position}", _row(record)) for position, record in enumerate(records, start=1)]
 
 
 def _row(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,12 @@ from typing import Any
 from hud_orchestrator.environments.template import default_slug
 from hud_orchestrator.errors import ConfigError
 from hud_orchestrator.records import Task
+from hud_orchestrator.wire import TasksetUpload
+
+ROW_KEYS = (
+    "env", "id", "args", "slug", "validation", "agent_config", "columns", "runtime_config", "verifier",
+)  # fmt: skip
+"""What a row says; other keys are ignored."""
 
 RUNTIME_KEYS = frozenset({"image", "compose", "resources", "limits"})
 """What a row may ask of its machine."""
@@ -33,18 +39,21 @@ def task_of(row: Any, place: str) -> Task:
     return Task(**{**_fields(task), "verifier": checked})
 
 
-def row_of(task: Task) -> dict[str, Any]:
-    """The row that *task* is, as files and the platform have it: without what it does not say."""
-    row: dict[str, Any] = {"env": task.env, "id": task.id, "args": dict(task.args), "slug": task.slug}
-    if task.columns:
-        row["columns"] = dict(task.columns)
-    if task.agent_timeout_s is not None:
-        row["agent_config"] = {"timeout_seconds": task.agent_timeout_s}
-    if task.runtime_config is not None:
-        row["runtime_config"] = dict(task.runtime_config)
-    if task.verifier is not None:
-        row["verifier"] = row_of(task.verifier)
-    return row
+def portable(row: Mapping[str, Any], slug: str) -> dict[str, Any]:
+    """*row* as files and the platform have it: with its slug, and without what it does not say."""
+    found = {key: row[key] for key in ROW_KEYS if row.get(key) is not None} | {"slug": slug}
+    verifier = found.get("verifier")
+    if verifier is not None:
+        found["verifier"] = {key: verifier[key] for key in ROW_KEYS if verifier.get(key) is not None}
+    return found
+
+
+def upload_of(name: str, rows: Iterable[Mapping[str, Any]]) -> TasksetUpload:
+    """What is uploaded to put portable *rows* into the platform's taskset *name*."""
+    uploads = [
+        {**row, "name": row["slug"], "env": {"name": row["env"]}, "task_id": row["id"]} for row in rows
+    ]
+    return TasksetUpload.model_validate({"taskset_name": name, "tasks": uploads})
 
 
 def distinct(tasks: Iterable[Task], place: str) -> tuple[Task, ...]:
