@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from hud_orchestrator.agents.chat import ChatAgent
 from hud_orchestrator.agents.own import load_agent
 from hud_orchestrator.agents.protocol import Agent
-from hud_orchestrator.attempt import Attempter, Limits
+from hud_orchestrator.attempt import Attempter
 from hud_orchestrator.client_loss import Differentiate, differentiator
 from hud_orchestrator.clients.gateway import Gateway
 from hud_orchestrator.config.losses import CLIENT, client_loss, is_group_relative
@@ -18,9 +19,11 @@ from hud_orchestrator.environments.protocol import Placement
 from hud_orchestrator.errors import ConfigError
 from hud_orchestrator.evaluation import Evaluator
 from hud_orchestrator.feedback import PolicyCell
+from hud_orchestrator.ladder import Limits
 from hud_orchestrator.metrics import Scoreboard
 from hud_orchestrator.policy import Sampling
 from hud_orchestrator.records import Outcome, Task, Treatment
+from hud_orchestrator.reporting.witness import Witness
 from hud_orchestrator.rules.curriculum import Curriculum, CurriculumRule
 from hud_orchestrator.rules.order import MixedOrder, Order, TaskOrder
 from hud_orchestrator.rules.requests import Recipe
@@ -73,7 +76,12 @@ def make_evaluator(
 
 
 def make_attempter(
-    run: RunFile, placement: Placement, agent: Agent, gateway: Gateway, policy: PolicyCell
+    run: RunFile,
+    placement: Placement,
+    agent: Agent,
+    gateway: Gateway,
+    policy: PolicyCell,
+    witness: Witness,
 ) -> Attempter:
     """What attempts tickets."""
     retried = [outcome for outcome, treatment in treatments(run).items() if treatment is Treatment.RETRY]
@@ -87,14 +95,19 @@ def make_attempter(
             max_tokens=run.agent.max_tokens,
             stop=run.agent.stop,
             seed=run.run.seed,
+            tool_choice=run.agent.tool_choice,
+            parallel_tool_calls=run.agent.parallel_tool_calls,
         ),
         limits=Limits(
             deadline_s=run.rollout.deadline_s,
             grading_reserve_s=run.rollout.grading_reserve_s,
+            start_s=math.inf if run.rollout.start_s is None else run.rollout.start_s,
+            group_s=run.rollout.group_limit_s,
             infrastructure_retries=run.rollout.infrastructure_retries,
             retried=retried,
         ),
         concurrency=run.rollout.concurrency,
+        witness=witness,
     )
 
 

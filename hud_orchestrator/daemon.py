@@ -29,7 +29,7 @@ from hud_orchestrator.config.load import LoadedRun
 from hud_orchestrator.config.resolved import resolved_lines
 from hud_orchestrator.config.run import RunFile
 from hud_orchestrator.directory import RunDirectory, write_atomically
-from hud_orchestrator.edges import base_model, service
+from hud_orchestrator.edges import base_model, service, witness
 from hud_orchestrator.embedded import Addresses
 from hud_orchestrator.errors import ConfigError, ExitCode, exit_code_of, leaves
 from hud_orchestrator.feedback import Drain, PolicyCell
@@ -162,7 +162,11 @@ async def _pipeline(
         await _restore(store.history, stand, board)
         policy = PolicyCell(stand.policy, history=stand.versions)
         place = await stack.enter_async_context(placement(loaded, directory))
-        attempter = make_attempter(run, place, agent, Gateway(gateway, model=model.model_name), policy)
+        told = await stack.enter_async_context(
+            witness(loaded, addresses, store.history, policy, board.reports)
+        )
+        sampled = Gateway(gateway, model=model.model_name)
+        attempter = make_attempter(run, place, agent, sampled, policy, told)
         log.info("run.started", model=model.model_name, after_step=stand.policy.version, steps=run.run.steps)
         pipeline = Pipeline(
             run=run,

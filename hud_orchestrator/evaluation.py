@@ -33,7 +33,7 @@ class Evaluator:
     ) -> None:
         self._attempter = attempter
         self._tickets = [
-            Ticket(group=group, member=member, task=task, purpose="eval")
+            Ticket(group=group, member=member, task=task, purpose="eval", members=samples_per_task)
             for group, task in enumerate(tasks)
             for member in range(samples_per_task)
         ]

@@ -42,6 +42,8 @@ EVENTS = frozenset(
         "batch.without_spread",
         "curriculum.changed",
         "evaluation.finished",
+        # reporting
+        "report.dropped",
         # environments
         "environment.started",
         "environment.killed",

@@ -65,6 +65,8 @@ class Scoreboard:
         self.outcomes: Counter[Outcome] = Counter()
         self.failed = 0
         """Rollouts without a grade."""
+        self.reports: Counter[str] = Counter()
+        """Traces that the service was told about, and those that it was not, over all sessions."""
         self.flying = 0
         self.staleness = 0.0
         self.tokens = 0
@@ -107,6 +109,7 @@ class Scoreboard:
                 "tokens_per_second": round(self.tokens_per_second, 1),
                 "dropped": {str(k): v for k, v in step.batch.dropped.items()},
                 "outcomes": {str(k): v for k, v in self.outcomes.items()},
+                "reports": dict(self.reports),
                 **({"curriculum": dict(self.curriculum)} if self.curriculum is not None else {}),
             }
         )

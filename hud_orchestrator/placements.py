@@ -16,6 +16,7 @@ from hud_orchestrator.environments.process import ProcessPool
 from hud_orchestrator.environments.protocol import Placement
 from hud_orchestrator.environments.served import Served
 from hud_orchestrator.environments.source import SourceMistake
+from hud_orchestrator.environments.spawned import Spawned
 from hud_orchestrator.errors import ConfigError
 
 Opened = AbstractAsyncContextManager[Placement]
@@ -56,12 +57,26 @@ async def _in_process(loaded: LoadedRun, _: RunDirectory) -> AsyncGenerator[Plac
 
 
 @asynccontextmanager
+async def _subprocess(loaded: LoadedRun, directory: RunDirectory) -> AsyncGenerator[Placement, None]:
+    with directory.environments_log.open("ab") as log_file:
+        yield Spawned(
+            _source(loaded),
+            command=loaded.run.runtime.command,
+            log_file=log_file,
+            pace=_pace(loaded),
+        )
+
+
+@asynccontextmanager
 async def _tcp(loaded: LoadedRun, _: RunDirectory) -> AsyncGenerator[Placement, None]:
-    runtime = loaded.run.runtime
     address = tcp_address(placement_of(loaded.run, loaded.resolve))
     assert address is not None  # the run file was checked
-    pace = Pace(ready_s=runtime.ready_timeout_s, teardown_s=runtime.teardown_s)
-    yield Served(*address, pace=pace)
+    yield Served(*address, pace=_pace(loaded))
+
+
+def _pace(loaded: LoadedRun) -> Pace:
+    runtime = loaded.run.runtime
+    return Pace(ready_s=runtime.ready_timeout_s, teardown_s=runtime.teardown_s)
 
 
 def _source(loaded: LoadedRun) -> Path:
@@ -73,6 +88,7 @@ def _source(loaded: LoadedRun) -> Path:
 KINDS: dict[str, Callable[[LoadedRun, RunDirectory], Opened]] = {
     "local": _local,
     "in-process": _in_process,
+    "subprocess": _subprocess,
     "tcp": _tcp,
 }
 """How each placement is opened, by the part of ``runtime.placement`` before ``://``."""

@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 
 from hud_orchestrator.agents.protocol import Message, ToolCall, Transcript, Turn
-from hud_orchestrator.agents.tools import as_openai
+from hud_orchestrator.agents.tools import as_choice, as_openai
 from hud_orchestrator.clients.gateway import ChatRequest, Choice, Completion, Gateway
 from hud_orchestrator.feedback import PolicyCell
 from hud_orchestrator.records import Sample, Ticket
@@ -31,6 +31,9 @@ class Sampling:
     max_tokens: int
     stop: Sequence[str]
     seed: int
+    tool_choice: str = "auto"
+    """``auto``, ``required``, ``none`` or the name of a tool; of no meaning in a turn without tools."""
+    parallel_tool_calls: bool = True
 
 
 class EpisodePolicy:
@@ -121,7 +124,6 @@ class EpisodePolicy:
         return ChatRequest(
             model=self._gateway.model,
             messages=messages,
-            tools=[as_openai(tool) for tool in tools] or None,
             max_tokens=self._sampling.max_tokens,
             temperature=self._temperature,
             top_p=self._sampling.top_p,
@@ -129,8 +131,18 @@ class EpisodePolicy:
             seed=derive(
                 self._sampling.seed, ticket.purpose, ticket.group, ticket.member, self._attempt, self._turns
             ),
+            **self._tools(tools),
             **continued,
         )
+
+    def _tools(self, tools: Sequence[ToolSpec]) -> dict[str, Any]:
+        if not tools:
+            return {}
+        sampling, offered = self._sampling, {"tools": [as_openai(tool) for tool in tools]}
+        # What a gateway does by default is left out: some know one of the words only.
+        chosen = {} if sampling.tool_choice == "auto" else {"tool_choice": as_choice(sampling.tool_choice)}
+        single = {} if sampling.parallel_tool_calls else {"parallel_tool_calls": False}
+        return offered | chosen | single
 
 
 def _sample(choice: Choice, version: int) -> Sample | None:

@@ -22,13 +22,14 @@ import anyio
 from pydantic import SecretStr
 
 from hud_orchestrator.agents.chat import ChatAgent
-from hud_orchestrator.attempt import Attempter, Limits
+from hud_orchestrator.attempt import Attempter
 from hud_orchestrator.clients.gateway import Gateway
 from hud_orchestrator.clients.transport import Transport
 from hud_orchestrator.config.sources import named_source
 from hud_orchestrator.environments.process import ProcessPool
 from hud_orchestrator.errors import ConfigError
 from hud_orchestrator.feedback import PolicyCell
+from hud_orchestrator.ladder import Limits
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.policy import Sampling
 from hud_orchestrator.records import Policy, Rollout, Task, Ticket
@@ -67,6 +68,10 @@ class Rollouts:
     """1 samples the policy that is trained."""
     stop: Sequence[str] = ()
     """Strings that end a turn."""
+    tool_choice: str = "auto"
+    """Whether turns call tools: ``auto``, ``required``, ``none``, or the name of the tool to call."""
+    parallel_tool_calls: bool = True
+    """Whether one turn may make several calls."""
     deadline_s: float = 600
     """Seconds for one attempt, from its start to its grade."""
     grading_reserve_s: float = 60
@@ -127,6 +132,8 @@ class Rollouts:
                     max_tokens=self.max_tokens,
                     stop=self.stop,
                     seed=self.seed,
+                    tool_choice=self.tool_choice,
+                    parallel_tool_calls=self.parallel_tool_calls,
                 ),
                 limits=Limits(
                     deadline_s=self.deadline_s,
@@ -159,7 +166,7 @@ class Rollouts:
         if self._attempter is None:
             raise RuntimeError("use Rollouts as an async context manager")
         tickets = [
-            Ticket(group=number, member=member, task=task)
+            Ticket(group=number, member=member, task=task, members=group_size)
             for number, task in zip(self._numbers, tasks, strict=False)
             for member in range(group_size)
         ]

@@ -27,8 +27,10 @@ from hud_orchestrator.attempt import Attempter, Limits
 from hud_orchestrator.clients.gateway import Gateway
 from hud_orchestrator.clients.transport import Transport
 from hud_orchestrator.environments.inprocess import InProcess
+from hud_orchestrator.environments.link import Pace
 from hud_orchestrator.environments.process import ProcessPool
 from hud_orchestrator.environments.protocol import Placement
+from hud_orchestrator.environments.spawned import Spawned
 from hud_orchestrator.feedback import Permits, PolicyCell
 from hud_orchestrator.metrics import MetricsFile, Scoreboard
 from hud_orchestrator.policy import Sampling
@@ -60,7 +62,8 @@ async def _main(plan: Plan) -> None:
                 _placed(plan, log_file) as placement,
             ):
                 attempter = _attempter(plan, placement, Gateway(transport, model="bench"))
-                await _run(plan, tasks, attempter, directory / "warm", max(plan.concurrency, GROUP))
+                if plan.placement != "subprocess":  # these share nothing: there is nothing to warm up
+                    await _run(plan, tasks, attempter, directory / "warm", max(plan.concurrency, GROUP))
                 async with costing() as cost:
                     done = await _run(plan, tasks, attempter, directory / "measured", plan.rollouts)
     print(json.dumps(figures(plan, cost, done)))
@@ -70,6 +73,9 @@ async def _main(plan: Plan) -> None:
 async def _placed(plan: Plan, log_file: IO[bytes]) -> AsyncGenerator[Placement, None]:
     if plan.placement == "in-process":
         yield InProcess(SOURCE, teardown_s=2)
+        return
+    if plan.placement == "subprocess":
+        yield Spawned(SOURCE, command=None, log_file=log_file, pace=Pace(ready_s=60, teardown_s=2))
         return
     async with ProcessPool(SOURCE, log_file=log_file, recycle_after=10**6, teardown_s=2) as pool:
         yield pool

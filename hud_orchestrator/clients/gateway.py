@@ -27,6 +27,9 @@ class ChatRequest:
     stop: Sequence[str] | None = None
     seed: int | None = None
     tools: Sequence[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    """``required``, ``none``, or the one tool to call; ``None`` leaves it to the model."""
+    parallel_tool_calls: bool | None = None
     prompt_token_ids: Sequence[int] | None = None
     """Tokens of the conversation so far, the last turn included."""
     continuation_from: int | None = None

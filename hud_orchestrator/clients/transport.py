@@ -140,6 +140,21 @@ class Transport:
         except NoAnswer as error:
             raise self._no_answer("POST", path, error) from error
 
+    async def tell(self, path: str, content: bytes) -> None:
+        """Post *content*, JSON text, once; what is answered besides yes or no is of no interest.
+
+        Raises:
+            ServiceUnreachable, ServiceBusy: no answer, or not now.
+            KeyRefused, RequestRejected: the service said no.
+        """
+        try:
+            response = await self._reading.request("POST", path, body=content)
+        except NoAnswer as error:
+            raise self._no_answer("POST", path, error) from error
+        if response.status in RETRIED:
+            raise ServiceBusy(self._said("POST", path, response))
+        self._accepted("POST", path, response)
+
     async def submit(
         self, path: str, body: BaseModel, *, reply: type[T], call: CallId, timeout_s: float
     ) -> T:
@@ -181,13 +196,16 @@ class Transport:
         )
 
     def _answer(self, method: str, path: str, response: Reply, reply: type[T]) -> T:
+        self._accepted(method, path, response)
+        return self._validated(method, path, response.content, reply)
+
+    def _accepted(self, method: str, path: str, response: Reply) -> None:
         if response.status in (401, 403):
             raise KeyRefused(
                 f"{self._said(method, path, response)}; set HUD_API_KEY to a key that this service knows"
             )
         if not response.is_success:
             raise RequestRejected(self._said(method, path, response), status=response.status)
-        return self._validated(method, path, response.content, reply)
 
     def _validated(self, method: str, path: str, content: bytes, reply: type[T]) -> T:
         try:

@@ -26,6 +26,18 @@ def _clock(run: RunFile, _: Resolve) -> Iterator[Finding]:
             f"{reserve:g} s must be less than rollout.deadline_s ({deadline:g} s), "
             f"or the agent has no time to act",
         )
+    start, group = run.rollout.start_s, run.rollout.group_s
+    if start is not None and start >= deadline - reserve:
+        yield Finding(
+            ("rollout.start_s", "rollout.deadline_s", "rollout.grading_reserve_s"),
+            f"{start:g} s must be less than the {deadline - reserve:g} s between rollout.deadline_s and "
+            f"rollout.grading_reserve_s, or the agent has no time to act",
+        )
+    if group is not None and group < deadline:
+        yield Finding(
+            ("rollout.group_s", "rollout.deadline_s"),
+            f"{group:g} s must not be less than rollout.deadline_s ({deadline:g} s), the time of one rollout",
+        )
 
 
 def _groups(run: RunFile, _: Resolve) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from hud_orchestrator.config.local import LocalSection
+from hud_orchestrator.config.reporting import ReportingSection
 from hud_orchestrator.config.rollout import AgentSection, RolloutSection
 from hud_orchestrator.config.runtime import RuntimeSection
 from hud_orchestrator.config.section import HomePath, Section
@@ -107,6 +108,7 @@ class RunFile(Section):
     trainer: TrainerSection = TrainerSection()
     evaluation: EvaluationSection = EvaluationSection()
     logging: LoggingSection = LoggingSection()
+    reporting: ReportingSection = ReportingSection()
     local: LocalSection = LocalSection()
 
     @property

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import json
 from collections.abc import AsyncGenerator
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,6 +31,8 @@ class Runner:
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
         self._generator: AsyncGenerator[Any, Any] | None = None
+        self._graded: AsyncGenerator[Any, Any] | None = None
+        """A template that gave its grade, and may have something to put away."""
         self._grade: dict[str, Any] | None = None
         self._state = SimpleNamespace()
 
@@ -49,7 +52,7 @@ class Runner:
             )
         function = known[template].function
         try:
-            inspect.signature(function).bind(**args)
+            _signature(function).bind(**args)
         except TypeError as error:
             raise TaskMistake(f"template {template!r}: {error}") from None
         self._state = SimpleNamespace()
@@ -73,7 +76,7 @@ class Runner:
         if tool is None:
             return _error(f"there is no tool {name!r}; there are: {sorted(self._environment.tools)}")
         try:
-            inspect.signature(tool.function).bind(**arguments)
+            _signature(tool.function).bind(**arguments)
             answer = tool.function(**arguments)
             answer = await answer if inspect.isawaitable(answer) else answer
         except Exception as error:
@@ -105,8 +108,8 @@ class Runner:
     async def grade(self, answer: Any) -> dict[str, Any]:
         """The grade for *answer*, the agent's last word.
 
-        A template that asks for more turns gets ``None`` until it grades, at most once per prompt it
-        still has to give.
+        The template is closed by :meth:`close`. One that asks for more turns gets ``None`` until it
+        grades, at most once per prompt it still has to give.
 
         Raises:
             NotAFrame: what it yielded is no grade.
@@ -119,12 +122,14 @@ class Runner:
                 raise NotAFrame(f"no grade after {LAST_TURNS} answers of None, which ask for it")
             await asyncio.sleep(0)  # a template that never suspends must not hold the loop
             frame = await self.turn(None)
-        await self.close()
+        # Not closed here: a template that hangs while it puts its things away has graded all the same.
+        self._graded, self._generator, self._grade = self._generator, None, None
         return frame
 
     async def close(self) -> None:
         """End the episode; running ``finally`` blocks of the template."""
-        generator, self._generator, self._grade = self._generator, None, None
+        generator = self._generator or self._graded
+        self._generator = self._graded = self._grade = None
         if generator is not None:
             EPISODE.set(self._state)
             await generator.aclose()
@@ -133,6 +138,10 @@ class Runner:
         if self._generator is None:
             raise TaskMistake("no task in progress")
         return self._generator
+
+
+# Reading one takes longer than the rest of a short episode.
+_signature = cache(inspect.signature)
 
 
 def _parts(answer: Any) -> list[dict[str, Any]]:

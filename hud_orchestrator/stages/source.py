@@ -33,5 +33,6 @@ async def source(
             await permits.take()
             task = order.task(number)
             for member in range(group_size):
-                if not await offer(tickets, Ticket(group=number, member=member, task=task)):
+                one = Ticket(group=number, member=member, task=task, members=group_size)
+                if not await offer(tickets, one):
                     return

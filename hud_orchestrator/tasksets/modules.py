@@ -9,7 +9,7 @@ from typing import Any
 
 from hud_orchestrator.environments.source import SourceMistake, import_file
 from hud_orchestrator.errors import ConfigError
-from hud_orchestrator.tasksets.rows import ROW_KEYS
+from hud_orchestrator.tasksets.portable import ROW_KEYS
 
 
 def module_rows(path: Path, member: str | None) -> list[tuple[str, dict[str, Any]]]:

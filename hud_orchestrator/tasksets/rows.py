@@ -1,4 +1,4 @@
-"""One row of a taskset, as everybody writes it, and the task that it is."""
+"""The task that one row of a taskset is."""
 
 from __future__ import annotations
 
@@ -10,12 +10,6 @@ from typing import Any
 from hud_orchestrator.environments.template import default_slug
 from hud_orchestrator.errors import ConfigError
 from hud_orchestrator.records import Task
-from hud_orchestrator.wire import TasksetUpload
-
-ROW_KEYS = (
-    "env", "id", "args", "slug", "validation", "agent_config", "columns", "runtime_config", "verifier",
-)  # fmt: skip
-"""What a row says; other keys are ignored."""
 
 RUNTIME_KEYS = frozenset({"image", "compose", "resources", "limits"})
 """What a row may ask of its machine."""
@@ -37,23 +31,6 @@ def task_of(row: Any, place: str) -> Task:
     if verifier.get("verifier") is not None:
         raise ConfigError(f"{place}: verifier: has a verifier of its own; one is all that is taken")
     return Task(**{**_fields(task), "verifier": checked})
-
-
-def portable(row: Mapping[str, Any], slug: str) -> dict[str, Any]:
-    """*row* as files and the platform have it: with its slug, and without what it does not say."""
-    found = {key: row[key] for key in ROW_KEYS if row.get(key) is not None} | {"slug": slug}
-    verifier = found.get("verifier")
-    if verifier is not None:
-        found["verifier"] = {key: verifier[key] for key in ROW_KEYS if verifier.get(key) is not None}
-    return found
-
-
-def upload_of(name: str, rows: Iterable[Mapping[str, Any]]) -> TasksetUpload:
-    """What is uploaded to put portable *rows* into the platform's taskset *name*."""
-    uploads = [
-        {**row, "name": row["slug"], "env": {"name": row["env"]}, "task_id": row["id"]} for row in rows
-    ]
-    return TasksetUpload.model_validate({"taskset_name": name, "tasks": uploads})
 
 
 def distinct(tasks: Iterable[Task], place: str) -> tuple[Task, ...]:

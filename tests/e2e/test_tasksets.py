@@ -126,9 +126,11 @@ def test_a_taskset_that_was_pushed_to_the_service_is_trained_on_by_its_name(remo
     shown = tasksets(
         remote_run, "show", name, "--where", "kind=[half, none]", "--task-ids", "half20,0", "--json"
     )
+    unknown = tasksets(remote_run, "show", "0" * 32)
     done = remote_run.run()
 
-    assert empty.returncode == 2
+    assert unknown.returncode == empty.returncode == 2
+    assert "has no tasks for taskset 00000000-" in unknown.stderr
     assert "has no taskset of that name" in empty.stderr
     assert f"{name}: 12 created, 0 updated" in pushed.stdout
     assert f"{name}: 0 created, 12 updated" in again.stdout

@@ -11,7 +11,8 @@ import pytest
 from hud_orchestrator.errors import ConfigError, KeyRefused
 from hud_orchestrator.records import Task
 from hud_orchestrator.tasksets.load import load, load_rows
-from hud_orchestrator.tasksets.rows import portable, task_of
+from hud_orchestrator.tasksets.portable import portable
+from hud_orchestrator.tasksets.rows import task_of
 
 MODULE = """
 from types import SimpleNamespace

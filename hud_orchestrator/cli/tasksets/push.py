@@ -25,7 +25,7 @@ def push(
     from hud_orchestrator.clients.tasksets import Tasksets
     from hud_orchestrator.clients.transport import Transport
     from hud_orchestrator.tasksets.load import load_rows
-    from hud_orchestrator.tasksets.rows import portable, upload_of
+    from hud_orchestrator.tasksets.portable import portable, upload_of
 
     called = name or Path(source.rpartition(".py:")[0] or source).stem
 

@@ -48,7 +48,7 @@ def show(
 
     from hud_orchestrator.cli.models.place import use_env_file
     from hud_orchestrator.tasksets.load import load_rows
-    from hud_orchestrator.tasksets.rows import portable
+    from hud_orchestrator.tasksets.portable import portable
     from hud_orchestrator.tasksets.select import ids_of, select, where_of
 
     async def main() -> None:

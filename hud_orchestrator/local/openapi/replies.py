@@ -134,12 +134,15 @@ class ReportedTrace(_Written):
 
     id: str
     job_id: str | None
+    group_id: str | None
     task_slug: str | None
     model: str | None
     status: str
     reward: float | None
     error: str | None
     evaluation_result: dict[str, Any] | None
+    stop_reason: str | None
+    metadata: dict[str, Any] | None
     num_turns: int = Field(ge=0)
 
 
@@ -165,9 +168,10 @@ class JobPage(_Written):
 
 
 class Events(_Written):
-    """The service keeps samples of telemetry, not events."""
+    """What happened in a rollout, step by step, as far as telemetry told."""
 
-    events: list[Any] = Field(max_length=0)
+    events: list[dict[str, Any]]
+    """Each has a ``kind``: ``agent_message``, ``tool_call``, ``task_call``, ``user_message`` ..."""
 
 
 class Who(_Written):
