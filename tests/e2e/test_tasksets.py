@@ -114,12 +114,11 @@ def test_a_taskset_that_was_pushed_to_the_service_is_trained_on_by_its_name(remo
     prepare(
         remote_run,
         train=[{"source": name, "where": {"kind": "half"}}],
-        heldout=name,
         curriculum={},
     )
     remote_run.write(TASKS, run={"steps": 1}, runtime={"placement": "local", "source": "tasks.py"})
 
-    empty = remote_run.run()
+    empty = tasksets(remote_run, "show", name)
     pushed = tasksets(remote_run, "push", "tasks.py:train", "--name", name)
     again = tasksets(remote_run, "push", "tasks.py:train", "--name", name)
     listed = tasksets(remote_run, "list")
@@ -138,7 +137,6 @@ def test_a_taskset_that_was_pushed_to_the_service_is_trained_on_by_its_name(remo
     assert [row["slug"] for row in json.loads(shown.stdout)] == ["half20"]
     assert done.returncode == 0, done.stderr
     assert {slug.rstrip("0123456789") for slug in attempted(remote_run)} == {"half"}
-    assert remote_run.metrics("evaluation")[-1]["attempted"] == 12
 
 
 def tasksets(run: Runner, *arguments: str) -> subprocess.CompletedProcess[str]:
