@@ -13,17 +13,21 @@ from hud_orchestrator.agents.protocol import Agent
 from hud_orchestrator.attempt import Attempter
 from hud_orchestrator.client_loss import Differentiate, differentiator
 from hud_orchestrator.clients.gateway import Gateway
+from hud_orchestrator.clients.transport import Transport
 from hud_orchestrator.config.losses import CLIENT, client_loss, is_group_relative
 from hud_orchestrator.config.run import RunFile
+from hud_orchestrator.dispatch import Dispatch
 from hud_orchestrator.environments.protocol import Placement
 from hud_orchestrator.errors import ConfigError
 from hud_orchestrator.evaluation import Evaluator
 from hud_orchestrator.feedback import PolicyCell
 from hud_orchestrator.ladder import Limits
 from hud_orchestrator.metrics import Scoreboard
+from hud_orchestrator.pacing import PacedGateway
 from hud_orchestrator.policy import Sampling
 from hud_orchestrator.records import Outcome, Task, Treatment
 from hud_orchestrator.reporting.witness import Witness
+from hud_orchestrator.rules.breaker import BreakerRule
 from hud_orchestrator.rules.curriculum import Curriculum, CurriculumRule
 from hud_orchestrator.rules.order import MixedOrder, Order, TaskOrder
 from hud_orchestrator.rules.requests import Recipe
@@ -79,8 +83,9 @@ def make_attempter(
     run: RunFile,
     placement: Placement,
     agent: Agent,
-    gateway: Gateway,
+    gateway: PacedGateway,
     policy: PolicyCell,
+    dispatch: Dispatch,
     witness: Witness,
 ) -> Attempter:
     """What attempts tickets."""
@@ -106,9 +111,49 @@ def make_attempter(
             infrastructure_retries=run.rollout.infrastructure_retries,
             retried=retried,
         ),
-        concurrency=run.rollout.concurrency,
+        dispatch=dispatch,
         witness=witness,
     )
+
+
+def make_dispatch(run: RunFile, tasks: Sequence[Task], board: Scoreboard) -> Dispatch:
+    """What lets attempts begin.
+
+    Raises:
+        ConfigError: ``runtime.concurrency`` names an environment that no task is of.
+    """
+    known = sorted({task.env for task in tasks})
+    for name in run.runtime.concurrency:
+        if name not in known:
+            raise ConfigError(
+                f"runtime.concurrency: no task is of an environment {name!r}; there are {', '.join(known)}"
+            )
+    limits = run.resilience
+    return Dispatch(
+        concurrency=run.rollout.concurrency,
+        environments=run.runtime.concurrency,
+        rule=BreakerRule(
+            share=limits.failure_share,
+            window=limits.failure_window,
+            least=limits.least_attempts,
+            probes=limits.probes,
+            pause_s=limits.pause_s,
+            longest_pause_s=limits.longest_pause_s,
+            give_up_after_s=limits.give_up_after_s,
+        ),
+        board=board,
+    )
+
+
+def make_gateway(run: RunFile, transport: Transport, model: str, board: Scoreboard) -> PacedGateway:
+    """The model, at the pace of its gateway."""
+    paced = PacedGateway(
+        Gateway(transport, model=model),
+        most=run.rollout.concurrency,
+        patience_s=run.resilience.gateway_patience_s,
+    )
+    board.gauges["gateway_window"] = lambda: paced.width
+    return paced
 
 
 def make_agent(run: RunFile, directory: Path) -> Agent:

@@ -14,11 +14,12 @@ from dataclasses import replace
 import anyio
 
 from hud_orchestrator.agents.protocol import Agent
-from hud_orchestrator.clients.gateway import Gateway
+from hud_orchestrator.dispatch import Dispatch
 from hud_orchestrator.environments.protocol import Placement
 from hud_orchestrator.feedback import PolicyCell
 from hud_orchestrator.ladder import GroupClocks, Ladder, Limits
 from hud_orchestrator.logs import get_logger
+from hud_orchestrator.pacing import PacedGateway
 from hud_orchestrator.policy import EpisodePolicy, Sampling
 from hud_orchestrator.records import Outcome, Phase, Rollout, Ticket
 from hud_orchestrator.reporting.witness import Nobody, Witness
@@ -35,11 +36,11 @@ class Attempter:
         *,
         placement: Placement,
         agent: Agent,
-        gateway: Gateway,
+        gateway: PacedGateway,
         policy: PolicyCell,
         sampling: Sampling,
         limits: Limits,
-        concurrency: int,
+        dispatch: Dispatch,
         witness: Witness | None = None,
     ) -> None:
         self._placement = placement
@@ -50,13 +51,15 @@ class Attempter:
         self._limits = limits
         self._witness = witness or Nobody()
         self._groups = GroupClocks(group_s=limits.group_s)
-        # Training and evaluation come through here alike, and together keep the bound.
-        self._slots = anyio.CapacityLimiter(concurrency)
+        self._dispatch = dispatch
 
     async def attempt(self, ticket: Ticket, *, temperature: float) -> Rollout:
         """Attempt *ticket* and return what became of it.
 
         A slot is held by one attempt, for its deadline plus a bounded teardown at most.
+
+        Raises:
+            RunFailed, ServiceUnreachable: what it needs has been broken for too long.
         """
         try:
             return await self._attempts(ticket, temperature)
@@ -65,13 +68,17 @@ class Attempter:
 
     async def _attempts(self, ticket: Ticket, temperature: float) -> Rollout:
         last: Rollout | None = None
+        forgiven = 0
         while True:
-            async with self._slots:
+            async with self._dispatch.place(ticket.task.env) as passage:
                 ladder = Ladder.from_now(self._limits, group_until=self._groups.until(ticket))
                 if ladder.over:
                     return last or self._not_begun(ticket)
-                rollout = await self._try(ticket, ladder, temperature, last)
-            if not self._helps(rollout):
+                passage.rollout = rollout = await self._try(ticket, ladder, temperature, last)
+            if self._dispatch.paused(ticket.task.env):
+                # It was one of those that showed what is broken, and the next one waits until it is mended.
+                forgiven = 1
+            if not self._helps(rollout, forgiven):
                 return rollout
             log.info(
                 "rollout.retried",
@@ -80,7 +87,7 @@ class Attempter:
                 outcome=rollout.outcome,
                 reason=rollout.detail,
             )
-            await anyio.sleep(self._limits.wait_s(rollout.attempts))
+            await anyio.sleep(self._limits.wait_s(rollout.attempts - forgiven))
             last = rollout
 
     async def _try(self, ticket: Ticket, ladder: Ladder, temperature: float, last: Rollout | None) -> Rollout:
@@ -110,9 +117,9 @@ class Attempter:
         seconds = anyio.current_time() - began + (last.seconds if last is not None else 0)
         return replace(rollout, seconds=seconds, phases=dict(spent))
 
-    def _helps(self, rollout: Rollout) -> bool:
-        """Whether another attempt may be made, and has time to act."""
-        limits, number = self._limits, rollout.attempts
+    def _helps(self, rollout: Rollout, forgiven: int) -> bool:
+        """Whether another attempt may be made, and has time to act; so many of them do not count."""
+        limits, number = self._limits, rollout.attempts - forgiven
         if rollout.outcome not in limits.retried or number > limits.infrastructure_retries:
             return False
         begins = anyio.current_time() + limits.wait_s(number)

@@ -16,13 +16,14 @@ from hud_orchestrator.assembly import (
     make_attempter,
     make_curriculum,
     make_differentiate,
+    make_dispatch,
     make_evaluator,
+    make_gateway,
     make_order,
     recipe,
     schedule,
 )
 from hud_orchestrator.clients.catalog import Catalog
-from hud_orchestrator.clients.gateway import Gateway
 from hud_orchestrator.clients.training import Training
 from hud_orchestrator.clients.transport import Transport
 from hud_orchestrator.config.load import LoadedRun
@@ -148,6 +149,7 @@ async def _pipeline(
         return
     differentiate = make_differentiate(run, loaded.path.parent)
     agent = make_agent(run, loaded.path.parent)
+    dispatch = make_dispatch(run, (*tasks.all_train, *tasks.heldout), board)
     async with AsyncExitStack() as stack:
         board.phase = "starting the service"
         addresses = await stack.enter_async_context(service(loaded, directory))
@@ -165,13 +167,14 @@ async def _pipeline(
         told = await stack.enter_async_context(
             witness(loaded, addresses, store.history, policy, board.reports)
         )
-        sampled = Gateway(gateway, model=model.model_name)
-        attempter = make_attempter(run, place, agent, sampled, policy, told)
+        paced = make_gateway(run, gateway, model.model_name, board)
+        attempter = make_attempter(run, place, agent, paced, policy, dispatch, told)
         log.info("run.started", model=model.model_name, after_step=stand.policy.version, steps=run.run.steps)
         pipeline = Pipeline(
             run=run,
             order=await _order(run, tasks, stand, store.trajectories, board),
             attempter=attempter,
+            dispatch=dispatch,
             trainer=Trainer(
                 training=training,
                 ledger=store.ledger,

@@ -28,7 +28,11 @@ EVENTS = frozenset(
         "model.forked",
         "model.found",
         "request.retried",
+        "gateway.paused",
+        "gateway.resumed",
         # the pipeline
+        "dispatch.paused",
+        "dispatch.resumed",
         "rollout.failed",
         "rollout.retried",
         "group.dropped",

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,10 @@ class Scoreboard:
         self.reports: Counter[str] = Counter()
         """Traces that the service was told about, and those that it was not, over all sessions."""
         self.flying = 0
+        self.paused: str | None = None
+        """Why no attempt may begin at the moment."""
+        self.gauges: dict[str, Callable[[], float]] = {}
+        """Numbers that are read when a step ends."""
         self.staleness = 0.0
         self.tokens = 0
         self.training_since: float | None = None
@@ -100,6 +104,7 @@ class Scoreboard:
         self.record(
             {
                 **step.metrics,
+                **{name: round(read(), 4) for name, read in self.gauges.items()},
                 "kind": "step",
                 "step": step.number,
                 "checkpoint": step.policy.checkpoint,

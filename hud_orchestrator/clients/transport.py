@@ -109,7 +109,9 @@ class Transport:
                 if response.status not in RETRIED:
                     return self._answer(method, path, response, reply)
                 asked_s = _retry_after(response)
-                failure = ServiceBusy(self._said(method, path, response))
+                failure = ServiceBusy(
+                    self._said(method, path, response), status=response.status, retry_after_s=asked_s
+                )
             failures += 1
             if failures >= retry.attempts:
                 raise failure

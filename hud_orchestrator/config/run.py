@@ -9,6 +9,7 @@ from pydantic import Field
 
 from hud_orchestrator.config.local import LocalSection
 from hud_orchestrator.config.reporting import ReportingSection
+from hud_orchestrator.config.resilience import ResilienceSection
 from hud_orchestrator.config.rollout import AgentSection, RolloutSection
 from hud_orchestrator.config.runtime import RuntimeSection
 from hud_orchestrator.config.section import HomePath, Section
@@ -104,6 +105,7 @@ class RunFile(Section):
     runtime: RuntimeSection = RuntimeSection()
     agent: AgentSection = AgentSection()
     rollout: RolloutSection = RolloutSection()
+    resilience: ResilienceSection = ResilienceSection()
     pipeline: PipelineSection = PipelineSection()
     trainer: TrainerSection = TrainerSection()
     evaluation: EvaluationSection = EvaluationSection()
