@@ -12,15 +12,9 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
-import anyio
-from anyio import to_thread
-
-CLEAR_S = 5.0
-"""For a directory to be cleared; only a disk that is stuck needs that long."""
 
 ROUNDS = 5
 """A process that starts another one while it is looked for is found in the next round."""
@@ -29,17 +23,6 @@ ROUNDS = 5
 def make_directory() -> Path:
     """A new directory for the temporary files of one environment process."""
     return Path(tempfile.mkdtemp(prefix="hud-environment-"))
-
-
-@asynccontextmanager
-async def cleared_directory() -> AsyncGenerator[Path, None]:
-    """Such a directory for the length of the block."""
-    directory = make_directory()
-    try:
-        yield directory
-    finally:
-        with anyio.move_on_after(CLEAR_S, shield=True):
-            await to_thread.run_sync(clear, directory, abandon_on_cancel=True)
 
 
 def clear(directory: Path) -> None:
