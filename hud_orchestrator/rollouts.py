@@ -25,9 +25,11 @@ from hud_orchestrator.agents.chat import ChatAgent
 from hud_orchestrator.attempt import Attempter
 from hud_orchestrator.clients.gateway import Gateway
 from hud_orchestrator.clients.transport import Transport
+from hud_orchestrator.config.placement import FROM_SOURCE
 from hud_orchestrator.config.sources import named_source
 from hud_orchestrator.dispatch import Dispatch
-from hud_orchestrator.environments.process import ProcessPool
+from hud_orchestrator.environments.link import Pace
+from hud_orchestrator.environments.places import opened
 from hud_orchestrator.errors import ConfigError
 from hud_orchestrator.feedback import PolicyCell
 from hud_orchestrator.ladder import Limits
@@ -36,8 +38,7 @@ from hud_orchestrator.pacing import PacedGateway
 from hud_orchestrator.policy import Sampling
 from hud_orchestrator.records import Policy, Rollout, Task, Ticket
 from hud_orchestrator.settings import Settings
-from hud_orchestrator.tasksets.files import load_path
-from hud_orchestrator.tasksets.load import from_here, load
+from hud_orchestrator.tasksets.load import from_here, load, load_here
 
 log = get_logger()
 
@@ -56,6 +57,8 @@ class Rollouts:
     _: KW_ONLY
     environment: str | Path | None = None
     """The ``.py`` file that defines the environments. Left out: the source, which is one then."""
+    placement: str = "local"
+    """Where they run: ``local``, ``in-process``, ``subprocess`` or ``tcp://host:port``, as in a run file."""
     model: str
     """The slug that is sampled."""
     system_prompt: str | None = None
@@ -99,11 +102,11 @@ class Rollouts:
             )
         named = named_source(str(self.source), from_here)
         environment = self.environment or (named.name if named.is_module else None)
-        if environment is None:
+        if environment is None and self.placement in FROM_SOURCE:
             raise ConfigError(f"{self.source}: holds tasks only; name the .py file of their environments")
-        self._file = from_here(str(environment))
+        self._file = None if environment is None else from_here(str(environment))
         if named.is_path:
-            self.tasks = load_path(from_here(named.name), member=named.member)
+            self.tasks = load_here(named, from_here)
         given = {"api_key": self.api_key, "gateway_url": self.gateway_url}
         settings = Settings.load(**{name: value for name, value in given.items() if value is not None})
         if settings.api_key is None:
@@ -121,11 +124,11 @@ class Rollouts:
                 Transport(self._url, self._key, connections=self.concurrency + 10)
             )
             log_file = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-            pool = await stack.enter_async_context(
-                ProcessPool(self._file, log_file=log_file, recycle_after=5000, teardown_s=2)
+            place = await stack.enter_async_context(
+                opened(self.placement, source=self._file, log_file=log_file, pace=Pace())
             )
             self._attempter = Attempter(
-                placement=pool,
+                placement=place,
                 agent=ChatAgent(system_prompt=self.system_prompt, max_turns=self.max_turns),
                 gateway=PacedGateway(Gateway(transport, model=self.model), most=self.concurrency),
                 policy=PolicyCell(Policy(version=0, checkpoint=None)),
