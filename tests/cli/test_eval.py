@@ -81,8 +81,8 @@ def test_models_and_checkpoints_stand_side_by_side_with_their_difference(
     slug = models.forked()
     first, second = models.step(slug), models.step(slug, learning_rate=0.05)
     said = evaluate(
-        "tasks.py:some", "--where", "parity=even", "-m", slug, "--checkpoint", first[:8], "--checkpoint", second,
-        "--checkpoint", "head", "--output", "found.json",
+        "tasks.py:some", "--where", "parity=even", "-m", slug, "--output", "found.json",
+        "--checkpoint", first[:8], "--checkpoint", second, "--checkpoint", "head",
     )  # fmt: skip
 
     assert said.code == 0, said.err
@@ -120,7 +120,7 @@ def test_when_every_attempt_failed_the_exit_code_says_so(evaluate: Eval) -> None
         (("nowhere.py", "-m", "tiny"), "SOURCE: "),
         (("tasks.py:some", "-m", "gigantic"), "there is no model 'gigantic'"),
         (("tasks.py:some", "-m", "tiny", "--checkpoint", "abcdef"), "tiny has no checkpoints"),
-        (("tasks.py:some", "-m", "tiny", "--task-ids", "add-1O"), "did you mean 'add-10'?"),
+        (("tasks.py:some", "-m", "tiny", "--task-ids", "add-1O"), "has no task 'add-1O'"),
         (("tasks.py:some", "-m", "tiny", "--where", "parity"), "--where: 'parity' is not column=value"),
         (("tasks.py:some", "-m", "tiny", "--where", "parity=prime"), "none of its 6 tasks has parity prime"),
         (("tasks.py:some", "-m", "tiny", "--runtime", "locl"), "--runtime: \"locl\" is no placement"),
