@@ -15,7 +15,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-
 ROUNDS = 5
 """A process that starts another one while it is looked for is found in the next round."""
 
