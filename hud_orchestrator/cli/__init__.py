@@ -9,6 +9,7 @@ import typer
 from hud_orchestrator import __version__
 from hud_orchestrator.cli.curve import curve
 from hud_orchestrator.cli.env import env
+from hud_orchestrator.cli.evaluate import evaluate
 from hud_orchestrator.cli.exits import exit_code
 from hud_orchestrator.cli.init import init
 from hud_orchestrator.cli.models import models
@@ -33,6 +34,7 @@ app.command("init")(init)
 app.command("validate")(validate)
 app.command("schema")(schema)
 app.command("run")(run)
+app.command("eval")(evaluate)
 app.command("curve")(curve)
 app.command("serve")(serve)
 app.add_typer(models, name="models")
