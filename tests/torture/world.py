@@ -19,10 +19,12 @@ from hud_orchestrator.agents.protocol import Agent
 from hud_orchestrator.attempt import Attempter
 from hud_orchestrator.clients.gateway import Gateway
 from hud_orchestrator.clients.transport import Transport
+from hud_orchestrator.dispatch import Dispatch
 from hud_orchestrator.environments.process import ProcessPool
 from hud_orchestrator.environments.protocol import Placement
 from hud_orchestrator.feedback import PolicyCell
 from hud_orchestrator.ladder import Limits
+from hud_orchestrator.pacing import PacedGateway
 from hud_orchestrator.policy import Sampling
 from hud_orchestrator.records import Policy, Rollout, Task, Ticket
 from hud_orchestrator.reporting.witness import Witness
@@ -62,11 +64,11 @@ async def attempter(
         yield Attempter(
             placement=placement,
             agent=agent or ChatAgent(system_prompt=None, max_turns=2),
-            gateway=Gateway(transport, model="m"),
+            gateway=PacedGateway(Gateway(transport, model="m"), most=concurrency),
             policy=PolicyCell(Policy(version=0, checkpoint=None)),
             sampling=Sampling(top_p=1, max_tokens=1, stop=(), seed=0),
             limits=limits,
-            concurrency=concurrency,
+            dispatch=Dispatch(concurrency=concurrency),
             witness=witness,
         )
 
