@@ -9,6 +9,7 @@ one is wanted.
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -61,6 +62,9 @@ class LanguageModel:
         self._slots = _slots(module)
         self._installed: Tensors = {}
         self._wanted: Tensor | None = None
+        # transformers renamed it in 5.24, and warns whoever says the old name.
+        known = inspect.signature(module.forward).parameters
+        self._cache_key = "cache" if "cache" in known else "past_key_values"
         head = module.get_output_embeddings()  # type: ignore[operator]
         head.register_forward_pre_hook(self._keep_wanted)
         self.vocab_size = int(module.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
@@ -91,7 +95,7 @@ class LanguageModel:
             Shape [N, V].
         """
         self._wanted = wanted
-        given = {"attention_mask": attention_mask, "position_ids": position_ids, "past_key_values": cache}
+        given = {"attention_mask": attention_mask, "position_ids": position_ids, self._cache_key: cache}
         arguments: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         self._install(tensors)
         logits: Tensor = self._module(input_ids, use_cache=cache is not None, **arguments).logits

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from hud_orchestrator.adapters.named import named_rows
 from hud_orchestrator.clients.tasksets import Tasksets
 from hud_orchestrator.clients.transport import Transport
 from hud_orchestrator.config.findings import Resolve
-from hud_orchestrator.config.sources import named_source
+from hud_orchestrator.config.sources import NamedSource, named_source
 from hud_orchestrator.errors import ConfigError, KeyRefused
 from hud_orchestrator.records import Task
 from hud_orchestrator.settings import Settings
-from hud_orchestrator.tasksets.files import load_path
+from hud_orchestrator.tasksets.files import rows_at
 from hud_orchestrator.tasksets.rows import distinct, task_of
 from hud_orchestrator.tasksets.select import select
 
@@ -39,8 +41,9 @@ async def load(
     """The tasks that *source* names, in its order, or those of them that are asked for.
 
     Args:
-        source: a ``.py``, ``.json`` or ``.jsonl`` file, ``file.py:variable``, a directory of such files, or
-            the name or id of a taskset of the platform that ``HUD_API_URL`` and ``HUD_API_KEY`` name.
+        source: a ``.py``, ``.json`` or ``.jsonl`` file, ``file.py:variable``, a directory of such files, part
+            of a task library (``reasoning-gym:chain_sum?size=500``), or the name or id of a taskset of the
+            platform that ``HUD_API_URL`` and ``HUD_API_KEY`` name.
         resolve: makes a path of a name; by default relative to the working directory.
         only: slugs, template ids, or positions from 0 on.
         where: by column, a value or a list of the values that a task may have.
@@ -50,15 +53,45 @@ async def load(
         ConfigError: there is no such taskset, it is empty or has a wrong row, or nothing is left of it.
         ServiceError: the platform cannot be asked.
     """
-    named = named_source(str(source), resolve)
-    if named.is_path:
-        tasks = load_path(resolve(named.name), member=named.member)
-    else:
-        tasks = await _of_the_platform(named.name, resolve(named.name))
+    tasks = [task for task, _ in await load_rows(source, resolve=resolve)]
     return select(tasks, str(source), only=only, where=where, limit=limit)
 
 
-async def _of_the_platform(name: str, path: Path) -> tuple[Task, ...]:
+async def load_rows(
+    source: str | Path, *, resolve: Resolve = from_here
+) -> list[tuple[Task, Mapping[str, Any]]]:
+    """The tasks that *source* names, each with its row: that may say more, and can be written again.
+
+    Raises:
+        ConfigError, ServiceError: as for :func:`load`.
+    """
+    named = named_source(str(source), resolve)
+    if named.is_path:
+        rows = _rows_here(named, resolve)
+    else:
+        rows = await _of_the_platform(named.name, resolve(named.name))
+    tasks = [task_of(row, place) for place, row in rows]
+    distinct(tasks, str(source))
+    return list(zip(tasks, (row for _, row in rows), strict=True))
+
+
+def load_here(named: NamedSource, resolve: Resolve) -> tuple[Task, ...]:
+    """The tasks of a file, a directory or a task library.
+
+    Raises:
+        ConfigError: there is no such taskset, it is empty or has a wrong row.
+    """
+    rows = _rows_here(named, resolve)
+    return distinct((task_of(row, place) for place, row in rows), named.of_library or named.name)
+
+
+def _rows_here(named: NamedSource, resolve: Resolve) -> list[tuple[str, Any]]:
+    if named.of_library is None:
+        return rows_at(resolve(named.name), member=named.member)
+    return [(named.of_library, asdict(row)) for row in named_rows(named.of_library)]
+
+
+async def _of_the_platform(name: str, path: Path) -> list[tuple[str, Any]]:
     settings = Settings.load()
     if settings.api_key is None:
         raise KeyRefused(
@@ -79,10 +112,7 @@ async def _of_the_platform(name: str, path: Path) -> tuple[Task, ...]:
             f"{name}: {tasksets.url} has no tasks for taskset {found.taskset_id}: it is empty, or not there; "
             "fill it with hud-orchestrate tasksets push"
         )
-    rows = (
-        task_of(_row(record), f"{name}: task {position}") for position, record in enumerate(records, start=1)
-    )
-    return distinct(rows, name)
+    return [(f"{name}: task {position}", _row(record)) for position, record in enumerate(records, start=1)]
 
 
 def _row(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -80,6 +80,8 @@ def refusals_are_one_line(context: Any, response: Any, case: Any) -> None:
 
 
 def _existing(path: str, dice: random.Random) -> str:
+    if "/tasksets/" in path:
+        return "fuzz" if "/by-name/" in path else known().taskset
     if path.startswith("/v2/jobs") or "/job/" in path:
         return known().job
     if "/trace/" in path:
@@ -144,6 +146,10 @@ def _fork(body: dict[str, Any], case: Any, dice: random.Random) -> dict[str, Any
     return changed | ({"name": f"fuzz-{dice.getrandbits(32):x}"} if dice.random() < 0.3 else {})
 
 
+def _upload(body: dict[str, Any], case: Any, dice: random.Random) -> dict[str, Any]:
+    return {"taskset_id": dice.choice([None, known().taskset])}
+
+
 def _telemetry(body: Any, dice: random.Random) -> Any:
     """Spans with samples, some of them with what was made up where a number should be."""
     numbers = dice.choice([[1, 2], [-1], [2**70], [body]])
@@ -160,5 +166,6 @@ _SENSIBLE: dict[str, Any] = {
     "completions": _chat,
     "head": _head,
     "fork": _fork,
+    "upload": _upload,
 }
 """By the end of the path: what to change in a body so that it may be accepted."""

@@ -28,6 +28,7 @@ class Known:
     base: str
     trace: str
     job: str
+    taskset: str
 
     @property
     def inputs(self) -> list[dict[str, Any]]:
@@ -60,7 +61,8 @@ def meet(url: str, key: str) -> Known:
     """Fork two models of the service, train each for a step, and report one rollout."""
     http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=120)
     base = http.get("/v2/models/resolve", params={"model": "tiny"}).json()["id"]
-    known = Known(http, _fork(http, base), _fork(http, base), base, uuid.uuid4().hex, uuid.uuid4().hex)
+    trace, job = uuid.uuid4().hex, uuid.uuid4().hex
+    known = Known(http, _fork(http, base), _fork(http, base), base, trace, job, _upload(http))
     for model in (known.steady, known.victim):
         known.post(f"/v1/models/{model}/train/forward-backward", {"inputs": known.inputs})
         known.post(f"/v1/models/{model}/train/optim-step", {"learning_rate": 1e-4})
@@ -71,6 +73,12 @@ def meet(url: str, key: str) -> Known:
     known.post("/chat/completions", chat, **{"Trace-Id": known.trace})
     known.post(f"/v2/trace/{known.trace}/exit", {"status": "completed", "reward": 1.0})
     return known
+
+
+def _upload(http: httpx.Client) -> str:
+    task = {"name": "one", "env": {"name": "e"}, "task_id": "t"}
+    body = {"taskset_name": "fuzz", "tasks": [task]}
+    return str(http.post("/v2/tasks/upload", json=body).json()["taskset_id"])
 
 
 def _fork(http: httpx.Client, base: str) -> str:

@@ -156,6 +156,15 @@ async def test_every_operation_replies_as_the_document_says(world: World, ask: D
         await ask("GET", path)
     for path in [f"/v2/trace/{trace}", f"/v2/trace/{trace}/events"]:
         await ask("GET", path)
+    task = {
+        "name": "a",
+        "env": {"name": "e"},
+        "task_id": "t",
+        "verifier": {"env": "e", "id": "v", "slug": "s"},
+    }
+    made = await ask("POST", "/v2/tasks/upload", {"taskset_name": "mine", "tasks": [task]})
+    for path in ["", "/by-name/mine", f"/{made['taskset_id']}", f"/{made['taskset_id']}/export"]:
+        await ask("GET", f"/v2/tasksets{path}")
 
     assert ask.succeeded == operations(ask.document)
 
@@ -177,6 +186,8 @@ async def test_refusals_are_in_the_document_too(world: World, ask: Documented) -
     await ask("GET", "/v2/models", status=401, headers=WRONG)
     await ask("GET", "/models", status=401, headers=WRONG)
     await ask("GET", "/v2/models/resolve", status=422)
+    await ask("GET", "/v2/tasksets/nobody/export", status=404)
+    await ask("POST", "/v2/tasks/upload", {"taskset_name": ""}, status=422)
 
 
 async def test_a_full_queue_is_busy_as_the_document_says(tmp_path: Path, model_dir: Path) -> None:
