@@ -39,6 +39,7 @@ from hud_orchestrator.resume import Standing, find_or_fork, standing
 from hud_orchestrator.rules.order import Order
 from hud_orchestrator.seams import Edges
 from hud_orchestrator.settings import redacted
+from hud_orchestrator.settling import Settler
 from hud_orchestrator.stages.train import Trainer
 from hud_orchestrator.store.database import Database
 from hud_orchestrator.store.history import History
@@ -184,13 +185,12 @@ async def _pipeline(
             trainer=Trainer(
                 training=training,
                 ledger=store.ledger,
+                settler=_settler(run, catalog, model.id, store, settle_s=run.trainer.settle_s),
                 policy=policy,
                 schedule=schedule(run),
                 recipe=recipe(run),
                 differentiate=differentiate,
             ),
-            catalog=catalog,
-            model_id=model.id,
             policy=policy,
             trajectories=store.trajectories,
             standing=stand,
@@ -224,15 +224,26 @@ async def _stand(loaded: LoadedRun, catalog: Catalog, store: Store) -> Standing:
     slug = await store.history.get("slug") or loaded.run.model.slug
     model = await find_or_fork(catalog, slug=slug, base=base)
     await store.history.set("slug", model.model_name)
+    # The embedded service ended with the daemon, and its unapplied gradients with it.
+    survived = loaded.run.service == "hud"
+    settle_s = loaded.run.trainer.settle_s if survived else 0.0
     return await standing(
-        catalog=catalog,
+        settler=_settler(loaded.run, catalog, model.id, store, settle_s=settle_s),
         model=model,
         base=base,
-        # The embedded service ended with the daemon, and its unapplied gradients with it.
-        keeps_gradients=loaded.run.service == "hud",
-        history=store.history,
-        ledger=store.ledger,
+        keeps_gradients=survived,
         trajectories=store.trajectories,
+    )
+
+
+def _settler(run: RunFile, catalog: Catalog, model_id: str, store: Store, *, settle_s: float) -> Settler:
+    return Settler(
+        catalog=catalog,
+        model_id=model_id,
+        ledger=store.ledger,
+        history=store.history,
+        settle_s=settle_s,
+        redo=run.trainer.on_lost_step == "redo",
     )
 
 

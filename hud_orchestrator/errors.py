@@ -38,6 +38,7 @@ class ExitCode(IntEnum):
     BUG = 70
     STATE_UNWRITABLE = 74
     STATE_IN_USE = 75
+    HEAD_MOVED = 76
     KEY_REFUSED = 77
     INTERRUPTED = 130
     ABORTED = 131
@@ -120,7 +121,7 @@ class OutcomeUnknown(ServiceError):
 class HeadMoved(ServiceError):
     """The head is not where this run left it: somebody else trains the slug."""
 
-    exit_code = ExitCode.RUN_FAILED
+    exit_code = ExitCode.HEAD_MOVED
 
 
 class EnvironmentFailed(OrchestratorError):
@@ -150,6 +151,7 @@ class RunFailed(OrchestratorError):
 GRAVEST_FIRST = (
     ExitCode.BUG,
     ExitCode.OUTCOME_UNKNOWN,
+    ExitCode.HEAD_MOVED,
     ExitCode.STATE_UNWRITABLE,
     ExitCode.STATE_IN_USE,
     ExitCode.KEY_REFUSED,

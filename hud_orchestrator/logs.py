@@ -42,6 +42,8 @@ EVENTS = frozenset(
         "step.skipped",
         "step.adopted",
         "step.abandoned",
+        "step.unsettled",
+        "head.regained",
         "call.repeated",
         "batch.without_spread",
         "curriculum.changed",

@@ -105,6 +105,8 @@ class Ending(StrEnum):
     them and the reward to train with."""
     STALE = "stale"
     """Its policy was too old when the batch was cut."""
+    LOST = "lost"
+    """The answer to its step was lost, and the run file drops such steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

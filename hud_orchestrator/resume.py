@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import anyio
-
-from hud_orchestrator.clients.catalog import Catalog, head
-from hud_orchestrator.errors import ConfigError, HeadMoved, RequestRejected, RunFailed
+from hud_orchestrator.clients.catalog import Catalog
+from hud_orchestrator.errors import ConfigError, RequestRejected, RunFailed
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.records import Group, Policy
-from hud_orchestrator.rules.settlement import Applied, NotApplied, settle
-from hud_orchestrator.store.history import History
-from hud_orchestrator.store.ledger import Ledger, PlannedStep
+from hud_orchestrator.rules.settlement import NotApplied
+from hud_orchestrator.settling import Settler
 from hud_orchestrator.store.trajectories import Trajectories
-from hud_orchestrator.wire import Checkpoint, Model
-
-LAG_S = 60.0
-"""Seconds that a checkpoint list may lag behind an answer that was received."""
-LAG_WAIT_S = 1.0
+from hud_orchestrator.wire import Model
 
 log = get_logger()
 
@@ -60,61 +53,47 @@ async def find_or_fork(catalog: Catalog, *, slug: str, base: str | None) -> Mode
         raise ConfigError(
             f"model.slug: the catalog has no model {slug!r}; set model.base to what it should be forked from"
         )
-    try:
-        model = await catalog.fork(base, name=slug)
-    except RequestRejected as error:
-        # A fork whose answer was lost is answered 409 when it is asked for again.
-        found = await catalog.find(slug, whole=True) if error.status == 409 else None
-        if found is None:
-            raise
-        model = found
+    model = await _fork(catalog, base, name=slug)
     log.info("model.forked", slug=model.model_name, id=model.id, base=base)
     return model
 
 
 async def standing(
     *,
-    catalog: Catalog,
+    settler: Settler,
     model: Model,
     base: str | None,
     keeps_gradients: bool,
-    history: History,
-    ledger: Ledger,
     trajectories: Trajectories,
 ) -> Standing:
     """Settle what an earlier end left open, check the head, and say where the run continues.
 
     Args:
-        catalog: of the service.
+        settler: of the run and *model*.
         model: the one that is trained.
         base: what it was forked from.
         keeps_gradients: whether the service was running while the daemon was not, so that gradients
             of a step that was cut off may still wait there.
-        history: the run's steps.
-        ledger: the run's open step.
         trajectories: the run's groups.
 
     Raises:
         HeadMoved: the head is not where this run left it.
     """
-    active = head(await catalog.checkpoints(model.id))
-    if await history.get("first_head") is None:
-        await history.set("first_head", active.id if active else "")
-    step = await ledger.open_step()
+    await settler.begin()
+    step = await settler.ledger.open_step()
     if step is not None:
-        verdict = await _settle(catalog, model, step, ledger=ledger, history=history)
-        active = head(await catalog.checkpoints(model.id))
-        if isinstance(verdict, NotApplied):
-            if active is None and step.may_have_accumulated and keeps_gradients:
-                # Before the step is abandoned: a kill in between must not come back to the old fork.
-                model = await _fork_anew(catalog, model, base)
-                await history.set("slug", model.model_name)
-            await ledger.abandoned(step.id, detail=verdict.evidence)
-            log.info("step.abandoned", step=step.number, evidence=verdict.evidence)
-    steps = await history.steps()
+        verdict = await settler.settle(step)
+        if isinstance(verdict, NotApplied) and step.head_before is None:
+            if verdict.strays or (step.may_have_accumulated and keeps_gradients):
+                # Before the step is closed: a kill in between must not come back to the old fork.
+                model = await _fork_anew(settler.catalog, model, base)
+                settler = replace(settler, model_id=model.id)
+                await settler.history.set("slug", model.model_name)
+            await settler.close(step, verdict)
+    steps = await settler.history.steps()
     made = [s.checkpoint for s in steps if s.checkpoint is not None]
-    checkpoint = made[-1] if made else await history.get("first_head") or None
-    _check_head(model, active, expected=checkpoint)
+    checkpoint = made[-1] if made else await settler.history.get("first_head") or None
+    await settler.regain(model.model_name, checkpoint)
     return Standing(
         model=model,
         policy=Policy(version=steps[-1].number if steps else 0, checkpoint=checkpoint),
@@ -124,56 +103,15 @@ async def standing(
     )
 
 
-def _check_head(model: Model, active: Checkpoint | None, *, expected: str | None) -> None:
-    found = active.id if active else None
-    if found != expected:
-        raise HeadMoved(
-            f"this run left {model.model_name} at checkpoint {expected or 'none'}, and its head is "
-            f"{found or 'none'}: somebody else trained it or moved its head; "
-            "set the head back, or start a run with another run.name"
-        )
-
-
-async def _settle(
-    catalog: Catalog, model: Model, step: PlannedStep, *, ledger: Ledger, history: History
-) -> Applied | NotApplied:
-    """Adopt the step if the tree shows it; otherwise clear what it left, for the caller to abandon it."""
-    made = {s.checkpoint for s in await history.steps() if s.checkpoint is not None}
-    verdict = await _verdict(catalog, model, step, made=made)
-    if isinstance(verdict, NotApplied) and step.may_have_accumulated and step.head_before is not None:
-        # Gradients of its forward_backward may have accumulated; setting the head drops them. It also
-        # waits for a call that the service was still busy with, so what it left is looked for again.
-        await catalog.set_head(model.id, step.head_before)
-        verdict = await _verdict(catalog, model, step, made=made)
-    if isinstance(verdict, NotApplied):
-        return verdict
-    node = verdict.checkpoint
-    if not node.is_active:
-        await catalog.set_head(model.id, node.id)
-    detail = f"adopted: checkpoint {node.id} has the parent {step.head_before}"
-    await ledger.applied(
-        step.id, checkpoint=node.id, metrics=step.metrics, trained=step.groups, detail=detail
-    )
-    log.info("step.adopted", step=step.number, checkpoint=node.id)
-    return verdict
-
-
-async def _verdict(
-    catalog: Catalog, model: Model, step: PlannedStep, *, made: set[str]
-) -> Applied | NotApplied:
-    until = anyio.current_time() + LAG_S
-    while True:
-        verdict = settle(
-            await catalog.checkpoints(model.id),
-            head_before=step.head_before,
-            optim_step_called="optim_step" in step.called,
-            explained=made,
-        )
-        # What the service has confirmed is there, however long the list takes to show it.
-        lags = isinstance(verdict, NotApplied) and "optim_step" in step.confirmed
-        if not lags or anyio.current_time() >= until:
-            return verdict
-        await anyio.sleep(LAG_WAIT_S)
+async def _fork(catalog: Catalog, base: str, *, name: str) -> Model:
+    try:
+        return await catalog.fork(base, name=name)
+    except RequestRejected as error:
+        # A fork whose answer was lost is answered 409 when it is asked for again.
+        found = await catalog.find(name, whole=True) if error.status == 409 else None
+        if found is None:
+            raise
+        return found
 
 
 async def _fork_anew(catalog: Catalog, model: Model, base: str | None) -> Model:
@@ -187,6 +125,6 @@ async def _fork_anew(catalog: Catalog, model: Model, base: str | None) -> Model:
             f"{model.model_name} may hold gradients of a call whose answer was lost, and has no "
             "checkpoint to go back to; set model.base, or choose another model.slug and begin with --fresh"
         )
-    forked = await catalog.fork(base, name=f"{model.model_name}-{uuid.uuid4().hex[:6]}")
+    forked = await _fork(catalog, base, name=f"{model.model_name}-{uuid.uuid4().hex[:6]}")
     log.info("model.forked", slug=forked.model_name, id=forked.id, base=base, instead_of=model.model_name)
     return forked

@@ -30,7 +30,6 @@ from anyio import create_memory_object_stream, create_task_group
 
 from hud_orchestrator.assembly import needs_spread, treatments
 from hud_orchestrator.attempt import Attempter
-from hud_orchestrator.clients.catalog import Catalog
 from hud_orchestrator.config.run import RunFile
 from hud_orchestrator.dispatch import Dispatch
 from hud_orchestrator.evaluation import Evaluator
@@ -63,8 +62,6 @@ class Pipeline:
     attempter: Attempter
     dispatch: Dispatch
     trainer: Trainer
-    catalog: Catalog
-    model_id: str
     policy: PolicyCell
     trajectories: Trajectories
     standing: Standing
@@ -124,8 +121,7 @@ async def run_pipeline(pipeline: Pipeline) -> None:
             train, batches_out, steps, trainer=pipeline.trainer, last_step=run.run.steps, drain=drain
         ), name="train")  # fmt: skip
         await promote(
-            steps_out, catalog=pipeline.catalog, model_id=pipeline.model_id, policy=pipeline.policy,
-            permits=permits, consumed=partial(learn_from, pipeline),
+            steps_out, policy=pipeline.policy, permits=permits, consumed=partial(learn_from, pipeline),
             evaluate=partial(evaluate_when_due, pipeline), board=board,
         )  # fmt: skip
         # Train has left, so no batch that is still being filled will be trained on.

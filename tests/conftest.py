@@ -17,6 +17,10 @@ HUD_VARIABLES = (
 )  # fmt: skip
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seed", type=int, help="of the simulation: run this one alone, and print its trace")
+
+
 @pytest.fixture(scope="session")
 def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache of prepared base models that all workers of one test run share."""

@@ -70,3 +70,11 @@ class TrainerSection(Section):
 
     call_timeout_s: float = Field(default=3600, gt=0)
     """Seconds without an answer after which the outcome of a training call counts as unknown."""
+
+    settle_s: float = Field(default=60, ge=0)
+    """Seconds that the checkpoint tree is watched for a step whose answer was lost, before it counts as
+    not applied; and that the tree may lag behind an answer that was received."""
+
+    on_lost_step: Literal["redo", "drop"] = "redo"
+    """What becomes of a step that was lost and not applied: its batch is trained on anew, or the step
+    is skipped and its groups end with it."""

@@ -1,8 +1,9 @@
-"""What became of a step that was in hand when the daemon ended, read off the checkpoint tree.
+"""What became of a step whose answer was lost, read off the checkpoint tree.
 
-A step whose ``optim_step`` may have reached the service has been applied exactly when the tree has a
-node whose parent is the head from before, and which no step of ours explains. Otherwise nothing of it
-remains but gradients that may have accumulated, and those go when the head is set again.
+A node is taken for the step's own only when nothing else can have made it. In every other case the step
+counts as not applied: its head is set back to where it was, which drops what has accumulated, and what
+was made meanwhile stays beside the history as a branch that nothing builds on. Work may be done again;
+a gradient is never applied twice, and never one that the ledger does not know.
 """
 
 from __future__ import annotations
@@ -15,6 +16,22 @@ from hud_orchestrator.wire import Checkpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What is known of a step that may have been applied."""
+
+    head_before: str | None
+    """The head when the step was planned."""
+    sent: bool
+    """Whether its ``optim_step`` may have reached the service."""
+    checkpoint: str | None = None
+    """What the service said that the ``optim_step`` made, if its answer came."""
+    num_datums: int | None = None
+    """Datums of its accumulating calls, by the service's own count; ``None``: not to be compared."""
+    rivals: bool = False
+    """Whether an earlier ``optim_step`` on the same head may still arrive."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
     """The step happened; this is its node."""
 
@@ -23,44 +40,77 @@ class Applied:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotApplied:
-    """The step did not happen."""
+    """The step did not happen, or cannot be told from something else that did."""
 
     evidence: str
+    strays: tuple[str, ...] = ()
+    """Nodes that nothing explains now, and that no step will be explained by later."""
+    final: bool = True
+    """Whether another look at the tree could not show the step's node yet."""
 
 
-def settle(
-    tree: Sequence[Checkpoint],
-    *,
-    head_before: str | None,
-    optim_step_called: bool,
-    explained: Collection[str],
-) -> Applied | NotApplied:
+def settle(tree: Sequence[Checkpoint], claim: Claim, *, explained: Collection[str]) -> Applied | NotApplied:
     """Decide whether an open step was applied.
 
     Args:
         tree: the model's checkpoints, oldest first.
-        head_before: the head when the step was planned.
-        optim_step_called: whether its ``optim_step`` may have left.
-        explained: checkpoints that consumed steps made.
+        claim: the step's.
+        explained: checkpoints that are known to be of something else.
+    """
+    new = [node for node in tree if node.id not in explained]
+    if claim.checkpoint is None:
+        found = [node for node in new if node.prev_model_checkpoint_id == claim.head_before]
+    else:
+        found = [node for node in new if node.id == claim.checkpoint]
+    evidence = _objection(found, claim)
+    if evidence is None:
+        return Applied(checkpoint=found[0])
+    return NotApplied(
+        evidence=evidence, strays=tuple(node.id for node in new), final=bool(found) or not claim.sent
+    )
+
+
+def flaw(node: Checkpoint, claim: Claim) -> str | None:
+    """Why *node*, which the service says is the step's, is not what was asked for; ``None``: it is."""
+    if node.prev_model_checkpoint_id != claim.head_before:
+        return (
+            f"checkpoint {node.id} was made on top of {node.prev_model_checkpoint_id} "
+            f"and not of {claim.head_before}"
+        )
+    if None not in (node.num_datums, claim.num_datums) and node.num_datums != claim.num_datums:
+        return f"checkpoint {node.id} has {node.num_datums} datums, and {claim.num_datums} were sent for it"
+    return None
+
+
+def check_strangers(tree: Sequence[Checkpoint], *, before: Collection[str], optim_steps: int) -> None:
+    """Refuse a tree that has grown by more nodes than this run can have made.
+
+    Args:
+        tree: the model's checkpoints.
+        before: the ones that it had when the run began.
+        optim_steps: calls of this run that may have made one.
 
     Raises:
-        HeadMoved: the tree has grown in a way that this step cannot explain.
+        HeadMoved: somebody else trains the model.
     """
-    unexplained = [
-        node for node in tree if node.prev_model_checkpoint_id == head_before and node.id not in explained
-    ]
-    if not optim_step_called:
-        if any(node.is_active for node in unexplained):
-            raise HeadMoved(
-                f"checkpoint {unexplained[-1].id} was made on top of {head_before} and not by this run: "
-                "somebody else trains this model; give each run a slug of its own"
-            )
-        return NotApplied(evidence="no optim-step was sent")
-    if not unexplained:
-        return NotApplied(evidence=f"no checkpoint has the parent {head_before}")
-    if len(unexplained) > 1:
+    grown = [node for node in tree if node.id not in before]
+    if len(grown) > optim_steps:
         raise HeadMoved(
-            f"{len(unexplained)} checkpoints have the parent {head_before}, and this run made at most one: "
-            "somebody else trains this model; give each run a slug of its own"
+            f"{len(grown)} checkpoints were made since this run began, the last one {grown[-1].id}, and it "
+            f"asked for {optim_steps} at most: somebody else trains this model; "
+            "give each run a slug of its own"
         )
-    return Applied(checkpoint=unexplained[0])
+
+
+def _objection(found: Sequence[Checkpoint], claim: Claim) -> str | None:
+    if not claim.sent:
+        return "no optim-step was sent, or it was refused"
+    if not found:
+        return f"no checkpoint has the parent {claim.head_before}"
+    if claim.checkpoint is not None:
+        return flaw(found[0], claim)
+    if len(found) > 1:
+        return f"{len(found)} checkpoints have the parent {claim.head_before}, and one would be this step's"
+    if claim.rivals:
+        return f"checkpoint {found[0].id} may be of an earlier attempt on {claim.head_before}"
+    return flaw(found[0], claim)

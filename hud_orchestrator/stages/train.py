@@ -3,15 +3,16 @@
 A step is planned in the ledger, its gradient is accumulated, and one ``optim_step`` applies it. A loss
 of the service takes one ``forward_backward`` per group size (one, unless members were masked); a loss
 of ours takes one ``forward`` and one ``backward`` for the whole batch. A failed or unknown call fences
-the step: the exception leaves this stage, and no ``optim_step`` is sent on top of it.
+the step: no ``optim_step`` is sent on top of it. What became of it is settled here, and the step done
+again or dropped; only a step on a fresh fork, which has no head to be set back to, ends the run.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -21,7 +22,13 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from hud_orchestrator.client_loss import Differentiate
 from hud_orchestrator.clients.training import Training
-from hud_orchestrator.errors import RunFailed, ServiceUnreachable
+from hud_orchestrator.errors import (
+    OutcomeUnknown,
+    RequestRejected,
+    RunFailed,
+    ServiceBusy,
+    ServiceUnreachable,
+)
 from hud_orchestrator.feedback import Drain, PolicyCell
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.records import Batch, Ending, Policy, Step
@@ -34,7 +41,9 @@ from hud_orchestrator.rules.requests import (
     with_groups,
 )
 from hud_orchestrator.rules.schedule import Schedule
-from hud_orchestrator.store.ledger import CallKind, Ledger
+from hud_orchestrator.rules.settlement import Applied
+from hud_orchestrator.settling import Settler
+from hud_orchestrator.store.ledger import CallKind, Ledger, PlannedStep
 from hud_orchestrator.streams import offer
 from hud_orchestrator.wire import BackwardRequest
 
@@ -43,7 +52,17 @@ T = TypeVar("T")
 UNSENT_WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Waits before a call is made anew of which provably nothing was sent; then the run gives up."""
 
+ATTEMPTS = 5
+"""At one step before the run gives up; whatever spoils that many in a row will spoil the next."""
+
+CONFLICT = 409
+"""There is nothing to step on: the service has lost what it had accumulated."""
+
 log = get_logger()
+
+
+class _Flawed(Exception):
+    """The service made a checkpoint, and not the one that was asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +71,7 @@ class Trainer:
 
     training: Training
     ledger: Ledger
+    settler: Settler
     policy: PolicyCell
     schedule: Schedule
     recipe: Recipe
@@ -80,40 +100,89 @@ async def train(
 
 
 async def _take(trainer: Trainer, batch: Batch) -> Step:
+    """One step, however many attempts it takes.
+
+    Raises:
+        OutcomeUnknown: an attempt was lost, and cannot be settled while the run goes on.
+        HeadMoved: somebody else trains the model.
+    """
     began = anyio.current_time()
-    before = trainer.policy.current
-    learning_rate = trainer.schedule.learning_rate(batch.step)
-    numbers = [group.number for group in batch.groups]
-    metrics = _batch_metrics(batch)
-    plan = await trainer.ledger.plan(
+    for left in reversed(range(ATTEMPTS)):
+        plan = await _plan(trainer, batch)
+        taken: Step | None
+        try:
+            taken = await _attempt(trainer, batch, plan)
+        except (OutcomeUnknown, RequestRejected, _Flawed) as error:
+            if isinstance(error, RequestRejected) and error.status != CONFLICT:
+                raise
+            taken = await _settled(trainer, batch, error, last=left == 0)
+        if taken is not None:
+            return replace(taken, seconds=anyio.current_time() - began)
+    raise AssertionError("the last attempt returns or raises")
+
+
+async def _plan(trainer: Trainer, batch: Batch) -> int:
+    return await trainer.ledger.plan(
         batch.step,
-        groups=numbers,
+        groups=[group.number for group in batch.groups],
         digest=_digest(batch),
-        head_before=before.checkpoint,
-        learning_rate=learning_rate,
-        metrics=metrics,
+        head_before=trainer.policy.current.checkpoint,
+        learning_rate=trainer.schedule.learning_rate(batch.step),
+        metrics=_batch_metrics(batch),
     )
+
+
+async def _attempt(trainer: Trainer, batch: Batch, plan: int) -> Step:
+    numbers = [group.number for group in batch.groups]
     silent, figures = await _accumulate(trainer, batch, plan)
     # The service knows the groups that it was sent; our own figures are about all that were tried.
-    metrics = figures | metrics
-    if silent is None:
-        request = optim_step_request(trainer.recipe, learning_rate=learning_rate)
-        send = partial(trainer.training.optim_step, request)
-        checkpoint = (await _once(trainer.ledger, "optim_step", plan, send)).checkpoint_id
-        await trainer.ledger.applied(plan, checkpoint=checkpoint, metrics=metrics, trained=numbers)
-        policy = Policy(version=batch.step, checkpoint=checkpoint)
-    else:
+    metrics = figures | _batch_metrics(batch)
+    if silent is not None:
         await trainer.ledger.skipped(plan, metrics=metrics, groups=numbers, ending=silent)
-        policy = Policy(version=batch.step, checkpoint=before.checkpoint)
+        return _step(trainer, batch, None, metrics)
+    request = optim_step_request(trainer.recipe, learning_rate=trainer.schedule.learning_rate(batch.step))
+    answer = await _once(trainer.ledger, "optim_step", plan, partial(trainer.training.optim_step, request))
+    wrong = await trainer.settler.confirm(await _open(trainer), answer.checkpoint_id)
+    if wrong is not None:
+        raise _Flawed(wrong)
+    await trainer.ledger.applied(plan, checkpoint=answer.checkpoint_id, metrics=metrics, trained=numbers)
+    return _step(trainer, batch, answer.checkpoint_id, metrics)
+
+
+async def _settled(trainer: Trainer, batch: Batch, error: Exception, *, last: bool) -> Step | None:
+    """The step as it was found or dropped; ``None``: do it again."""
+    step = await _open(trainer)
+    if last or step.head_before is None:
+        raise OutcomeUnknown(
+            f"step {step.number} cannot be settled while the run goes on: {error}"
+        ) from error
+    log.warning("step.unsettled", step=step.number, reason=str(error))
+    try:
+        verdict = await trainer.settler.settle(step)
+    except (ServiceBusy, ServiceUnreachable) as unreadable:
+        raise OutcomeUnknown(f"{error}; and the checkpoint tree cannot be read: {unreadable}") from unreadable
+    if isinstance(verdict, Applied):
+        return _step(trainer, batch, verdict.checkpoint.id, step.metrics)
+    return None if trainer.settler.redo else _step(trainer, batch, None, step.metrics)
+
+
+async def _open(trainer: Trainer) -> PlannedStep:
+    step = await trainer.ledger.open_step()
+    assert step is not None
+    return step
+
+
+def _step(trainer: Trainer, batch: Batch, checkpoint: str | None, metrics: Mapping[str, float]) -> Step:
+    before = trainer.policy.current.checkpoint
     return Step(
         number=batch.step,
         batch=batch,
-        policy=policy,
-        parent=before.checkpoint,
-        learning_rate=learning_rate if silent is None else 0.0,
-        skipped=silent is not None,
+        policy=Policy(version=batch.step, checkpoint=checkpoint or before),
+        parent=before,
+        learning_rate=trainer.schedule.learning_rate(batch.step) if checkpoint else 0.0,
+        skipped=checkpoint is None,
         metrics=metrics,
-        seconds=anyio.current_time() - began,
+        seconds=0.0,
     )
 
 
@@ -153,8 +222,11 @@ async def _once(ledger: Ledger, kind: CallKind, plan: int, send: Callable[..., A
     waits = iter(UNSENT_WAITS_S)
     while True:
         try:
-            async with ledger.one_shot(kind, plan=plan) as call:
-                return await send(call=call)
+            async with ledger.one_shot(kind, plan=plan) as opened:
+                answer = await send(call=opened.id)
+                opened.num_datums = getattr(answer, "num_datums", None)
+                opened.checkpoint = getattr(answer, "checkpoint_id", None)
+                return answer
         except ServiceUnreachable as error:
             wait_s = next(waits, None)
             if wait_s is None:

@@ -3,10 +3,12 @@
 A row without an ending is a call whose outcome is unknown. Nothing has to run to reach that state:
 a lost answer, a cancellation and a power cut all leave the same row behind.
 
-    planned --optim_step confirmed--> applied      planned --nothing to train on--> skipped
-       |                                 ^
-       +--start: a new node explains it--+
-       +--start: no node does, or the service refused--> abandoned (its groups are free again)
+    planned --optim_step confirmed, and the tree shows its node--> applied
+       |                                                             ^
+       +--settled: a node that only this step can have made----------+
+       +--settled: no such node----> abandoned (its groups are free again)
+       |                    +------> skipped, when lost steps are dropped (its groups end with it)
+       +--nothing to train on------> skipped
 """
 
 from __future__ import annotations
@@ -44,13 +46,24 @@ class PlannedStep:
     """The batch's own figures."""
     called: frozenset[str]
     """Kinds of calls that may have reached the service."""
-    confirmed: frozenset[str]
-    """Kinds of calls that the service has confirmed."""
+    checkpoint: str | None = None
+    """What its ``optim_step`` made, if the service has said so."""
 
     @property
     def may_have_accumulated(self) -> bool:
         """Whether a gradient of it may wait on the service."""
         return not self.called.isdisjoint(ACCUMULATING)
+
+
+@dataclass(slots=True)
+class OpenCall:
+    """A call whose row is on disk."""
+
+    id: CallId
+    num_datums: int | None = None
+    """How many datums the service says that it took; set it before leaving."""
+    checkpoint: str | None = None
+    """What the service says that it made; likewise."""
 
 
 class Ledger:
@@ -91,21 +104,22 @@ class Ledger:
         return await self._database.transaction(insert)
 
     @asynccontextmanager
-    async def one_shot(self, kind: CallKind, *, plan: int) -> AsyncIterator[CallId]:
+    async def one_shot(self, kind: CallKind, *, plan: int) -> AsyncIterator[OpenCall]:
         """A row for one call, on disk before the body runs; leaving says how it ended."""
         call = CallId(uuid.uuid4().hex)
+        opened = OpenCall(id=call)
         await self._database.write(
             "INSERT INTO calls (id, step, kind, sent_at) VALUES (?, ?, ?, ?)", call, plan, kind, now()
         )
         try:
-            yield call
+            yield opened
         except (RequestRejected, KeyRefused) as error:
             await self._end(call, "rejected", str(error))
             raise
         except ServiceUnreachable as error:
             await self._end(call, "not_sent", str(error))
             raise
-        await self._end(call, "confirmed", None)
+        await self._end(call, "confirmed", opened.checkpoint, num_datums=opened.num_datums)
 
     async def applied(
         self,
@@ -128,9 +142,16 @@ class Ledger:
         )
 
     async def skipped(
-        self, plan: int, *, metrics: Mapping[str, float], groups: Sequence[int], ending: Ending
+        self,
+        plan: int,
+        *,
+        metrics: Mapping[str, float],
+        groups: Sequence[int],
+        ending: Ending,
+        detail: str | None = None,
+        strays: Sequence[str] = (),
     ) -> None:
-        """The step had nothing to train on; its *groups* end by *ending*."""
+        """The step had nothing to train on, or was lost; its *groups* end by *ending*."""
         await self._consume(
             plan,
             "skipped",
@@ -138,27 +159,73 @@ class Ledger:
             metrics=metrics,
             groups=groups,
             ending=ending,
-            detail=None,
+            detail=detail,
+            strays=strays,
         )
 
-    async def abandoned(self, plan: int, *, detail: str) -> None:
-        """The step did not happen; its groups are free again."""
+    async def abandoned(self, plan: int, *, detail: str, strays: Sequence[str] = ()) -> None:
+        """The step did not happen; its groups are free again.
+
+        Args:
+            plan: the step's row.
+            detail: why it did not.
+            strays: checkpoints made meanwhile that no step will be explained by.
+        """
         await self._database.write(
-            "UPDATE steps SET state = 'abandoned', ended_at = ?, detail = ?"
+            "UPDATE steps SET state = 'abandoned', ended_at = ?, detail = ?, strays = ?"
             " WHERE id = ? AND state = 'planned'",
             now(),
             detail,
+            json.dumps(list(strays)),
             plan,
         )
 
+    async def checkpoints(self) -> set[str]:
+        """Every checkpoint that a step which is over accounts for."""
+        found = await self._database.read(
+            "SELECT checkpoint AS id FROM steps WHERE checkpoint IS NOT NULL"
+            " UNION SELECT stray.value FROM steps, json_each(steps.strays) AS stray"
+        )
+        return {row["id"] for row in found}
+
+    async def datums(self, plan: int) -> int | None:
+        """Datums that the service has confirmed for a step; ``None`` when it did not say of all calls."""
+        (row,) = await self._database.read(
+            "SELECT sum(num_datums) AS sum, count(*) = count(num_datums) AS whole FROM calls"
+            " WHERE step = ? AND kind IN ('forward_backward', 'backward') AND ending = 'confirmed'",
+            plan,
+        )
+        return row["sum"] if row["whole"] else None
+
+    async def optim_steps(self) -> int:
+        """Calls of the whole run that may have made a checkpoint."""
+        (row,) = await self._database.read(
+            "SELECT count(*) AS count FROM calls"
+            " WHERE kind = 'optim_step' AND (ending IS NULL OR ending = 'confirmed')"
+        )
+        return int(row["count"])
+
+    async def has_rivals(self, plan: int) -> bool:
+        """Whether another attempt on the same head has sent an ``optim_step`` and was given up."""
+        found = await self._database.read(
+            "SELECT 1 FROM steps AS mine JOIN steps AS other"
+            " ON other.head_before IS mine.head_before AND other.id <> mine.id"
+            " JOIN calls ON calls.step = other.id"
+            " WHERE mine.id = ? AND other.state IN ('abandoned', 'skipped') AND calls.kind = 'optim_step'"
+            " AND (calls.ending IS NULL OR calls.ending = 'confirmed') LIMIT 1",
+            plan,
+        )
+        return bool(found)
+
     async def open_step(self) -> PlannedStep | None:
-        """The step that was in hand when the daemon last ended, if one was."""
+        """The step that is in hand, or was when the daemon last ended, if there is one."""
         found = await self._database.read("SELECT * FROM steps WHERE state = 'planned'")
         if not found:
             return None
         (row,) = found
         calls = await self._database.read(
-            "SELECT kind, ending FROM calls WHERE step = ? AND (ending IS NULL OR ending = 'confirmed')",
+            "SELECT kind, ending, detail FROM calls"
+            " WHERE step = ? AND (ending IS NULL OR ending = 'confirmed')",
             row["id"],
         )
         return PlannedStep(
@@ -169,7 +236,9 @@ class Ledger:
             groups=tuple(json.loads(row["groups"])),
             metrics=json.loads(row["metrics"]),
             called=frozenset(call["kind"] for call in calls),
-            confirmed=frozenset(call["kind"] for call in calls if call["ending"] == "confirmed"),
+            checkpoint=next(
+                (c["detail"] for c in calls if c["kind"] == "optim_step" and c["ending"] == "confirmed"), None
+            ),
         )
 
     async def _consume(
@@ -182,12 +251,14 @@ class Ledger:
         groups: Sequence[int],
         ending: Ending,
         detail: str | None,
+        strays: Sequence[str] = (),
     ) -> None:
         def update(connection: sqlite3.Connection) -> None:
             connection.execute(
-                "UPDATE steps SET state = ?, checkpoint = ?, metrics = ?, detail = ?, ended_at = ?"
+                "UPDATE steps SET state = ?, checkpoint = ?, metrics = ?, detail = ?, strays = ?,"
+                " ended_at = ?"
                 " WHERE id = ? AND state = 'planned'",
-                (state, checkpoint, json.dumps(dict(metrics)), detail, now(), plan),
+                (state, checkpoint, json.dumps(dict(metrics)), detail, json.dumps(list(strays)), now(), plan),
             )
             rows(
                 connection,
@@ -198,9 +269,16 @@ class Ledger:
 
         await self._database.transaction(update)
 
-    async def _end(self, call: CallId, ending: str, detail: str | None) -> None:
+    async def _end(
+        self, call: CallId, ending: str, detail: str | None, *, num_datums: int | None = None
+    ) -> None:
         await self._database.write(
-            "UPDATE calls SET ending = ?, detail = ?, ended_at = ? WHERE id = ?", ending, detail, now(), call
+            "UPDATE calls SET ending = ?, detail = ?, num_datums = ?, ended_at = ? WHERE id = ?",
+            ending,
+            detail,
+            num_datums,
+            now(),
+            call,
         )
 
 

@@ -27,6 +27,8 @@ CREATE TABLE steps (
     checkpoint    TEXT,
     metrics       TEXT NOT NULL DEFAULT '{}',
     detail        TEXT,
+    -- Checkpoints seen on top of head_before, when the step was given up, that no step is explained by.
+    strays        TEXT NOT NULL DEFAULT '[]',
     planned_at    TEXT NOT NULL,
     ended_at      TEXT,
     CHECK ((state = 'planned') = (ended_at IS NULL)),
@@ -46,6 +48,8 @@ CREATE TABLE calls (
     sent_at  TEXT NOT NULL,
     ending   TEXT CHECK (ending IN ('confirmed', 'rejected', 'not_sent')),
     detail   TEXT,
+    -- What the service says that it took, of a call that accumulates.
+    num_datums INTEGER,
     ended_at TEXT,
     CHECK ((ending IS NULL) = (ended_at IS NULL))
 ) STRICT;
@@ -59,7 +63,7 @@ CREATE TABLE groups (
     number INTEGER PRIMARY KEY,
     task   TEXT NOT NULL,
     ending TEXT CHECK (ending IN
-           ('trained', 'no_spread', 'no_gradient', 'failed', 'partial', 'no_tokens', 'stale')),
+           ('trained', 'no_spread', 'no_gradient', 'failed', 'partial', 'no_tokens', 'stale', 'lost')),
     step   INTEGER,
     -- Of the members that were graded.
     rewards TEXT NOT NULL DEFAULT '[]'

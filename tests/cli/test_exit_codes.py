@@ -31,7 +31,7 @@ def test_a_call_that_returns_exits_0(capsys: Captured) -> None:
     [
         (errors.RunFailed("x"), 1),
         (errors.RequestRejected("x", status=400), 1),
-        (errors.HeadMoved("x"), 1),
+        (errors.HeadMoved("x"), 76),
         (errors.OutcomeUnknown("x"), 3),
         (errors.ServiceUnreachable("x"), 69),
         (errors.ServiceBusy("x"), 69),

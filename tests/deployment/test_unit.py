@@ -37,6 +37,8 @@ ON_PURPOSE = {
     ExitCode.BUG: Fate.RESTARTED,
     ExitCode.STATE_UNWRITABLE: Fate.LEFT_FAILED,
     ExitCode.STATE_IN_USE: Fate.LEFT_FAILED,
+    # Never fight over a model.
+    ExitCode.HEAD_MOVED: Fate.LEFT_FAILED,
     ExitCode.KEY_REFUSED: Fate.LEFT_FAILED,
     ExitCode.INTERRUPTED: Fate.SUCCESS,
     # Work was cut off, which a person should see; but a person asked for the end.

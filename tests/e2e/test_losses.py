@@ -105,13 +105,12 @@ def test_a_lost_call_of_ours_is_settled_and_never_repeated(
 ) -> None:
     with_loss(remote_run, "gspo").write(run={"steps": 3})
     with lossy(remote_run.environ["HUD_RL_URL"], suffix=suffix, nth=2, loss=loss) as proxy:
-        lost = remote_run.run(HUD_RL_URL=proxy.url)
+        done = remote_run.run(HUD_RL_URL=proxy.url)
         sent = proxy.seen
 
-    assert lost.returncode == 3, lost.stderr
-    assert sent == 2
-
-    settled = remote_run.run()
-
-    assert settled.returncode == 0, settled.stderr
+    assert done.returncode == 0, done.stderr
+    assert len(remote_run.events("step.abandoned")) == 1
+    kind = suffix.strip(" /")
+    assert remote_run.query("SELECT count(*) FROM calls WHERE kind = ?", (kind,)) == [(sent,)]
+    assert remote_run.query("SELECT kind FROM calls WHERE ending IS NULL") == [(kind,)]
     assert_every_step_is_one_checkpoint(remote_run, checkpoints(remote_run.config["model"]["slug"]), steps=3)

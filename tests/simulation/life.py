@@ -10,9 +10,9 @@ import asyncio
 import gc
 import shutil
 import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
@@ -26,7 +26,7 @@ from hud_orchestrator.embedded import Addresses
 from hud_orchestrator.errors import StateUnwritable, exit_code_of
 from hud_orchestrator.metrics import Scoreboard
 from hud_orchestrator.seams import Edges
-from tests.simulation.clock import Clock, Deadlock, VirtualLoop
+from tests.simulation.clock import Clock, VirtualLoop
 from tests.simulation.environments import SimulatedPlacement
 from tests.simulation.network import SimulatedNetwork
 
@@ -107,7 +107,10 @@ class Process:
     disk: Disk
     rng: Random
     loop: VirtualLoop | None = None
-    _kept: list[Path] = field(default_factory=list)
+
+    @property
+    def _kept(self) -> Path:
+        return self.disk.directory.with_name(self.disk.directory.name + ".kept")
 
     def kill(self) -> None:
         """End it here and now."""
@@ -120,10 +123,20 @@ class Process:
 
     def live(self) -> End:
         """Run until it ends."""
+        with _unheard():
+            end = self._live()
+            # What the dead process held ends here, and not in the middle of the next one's life.
+            self.loop = None
+            gc.collect()
+        if end.killed:
+            self._put_back()
+        return end
+
+    def _live(self) -> End:
         self.loop = VirtualLoop(self.clock)
         self.disk.stop = self.kill
         main = self.loop.create_task(self._main())
-        main.add_done_callback(lambda _: self.loop and self.loop.stop())
+        main.add_done_callback(self._stop)
         try:
             self.loop.run_forever()
             if self.disk.dead:
@@ -135,6 +148,10 @@ class Process:
         finally:
             self.network.dead = True
             self.loop.close()
+
+    def _stop(self, _: object) -> None:
+        if self.loop is not None:
+            self.loop.stop()
 
     async def _main(self) -> int:
         board = Scoreboard(total_steps=self.loaded.run.run.steps)
@@ -151,22 +168,20 @@ class Process:
         yield SimulatedPlacement(self.rng)
 
     def _buried(self) -> End:
-        """Take the dead process apart, and put its store to what was on disk when it died."""
+        """Keep what was on disk when the process died, and take it apart."""
         assert self.loop is not None
-        directory = self.disk.directory
-        kept = directory.with_name(directory.name + ".kept")
+        directory, kept = self.disk.directory, self._kept
         kept.mkdir(exist_ok=True)
         for path in directory.glob("store.db*"):
             if path.suffix != ".db-shm":
                 shutil.copy(path, kept / path.name)
-        hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
-        try:
-            for task in asyncio.all_tasks(self.loop):
-                task._log_destroy_pending = False  # type: ignore[attr-defined]
-                _take_apart(task.get_coro())
-            gc.collect(0)
-        finally:
-            sys.unraisablehook = hook
+        for task in asyncio.all_tasks(self.loop):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            _take_apart(task.get_coro())
+        return End(killed=True)
+
+    def _put_back(self) -> None:
+        directory, kept = self.disk.directory, self._kept
         for path in directory.glob("store.db*"):
             path.unlink()
         for path in kept.iterdir():
@@ -175,7 +190,16 @@ class Process:
         if wal.exists():
             with wal.open("r+b") as file:
                 file.truncate(self.disk.torn)
-        return End(killed=True)
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Say nothing of what goes wrong when coroutines are taken apart without their loop."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
 
 
 def _take_apart(coroutine: Coroutine[Any, Any, Any] | Any) -> None:
@@ -183,6 +207,3 @@ def _take_apart(coroutine: Coroutine[Any, Any, Any] | Any) -> None:
         with suppress(BaseException):
             coroutine.close()
             return
-
-
-__all__ = ["Deadlock", "Disk", "End", "Process"]

@@ -146,7 +146,12 @@ class SimulatedService:
         ids = {node.id for node in known}
         head = slug.head if slug.head in ids else (known[-1].id if known else None)
         listed = [
-            {"id": node.id, "prev_model_checkpoint_id": node.parent, "is_active": node.id == head}
+            {
+                "id": node.id,
+                "prev_model_checkpoint_id": node.parent,
+                "is_active": node.id == head,
+                "num_datums": len(node.traces),
+            }
             for node in known
         ]
         return Answer(200, listed)

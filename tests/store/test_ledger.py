@@ -54,7 +54,7 @@ async def test_the_row_is_on_disk_before_the_call_leaves_and_has_no_ending(
     async with ledger.one_shot("optim_step", plan=step) as call:
         rows = seen_from_outside(tmp_path / "store.db", "SELECT id, kind, ending FROM calls")
 
-    assert rows == [(call, "optim_step", None)]
+    assert rows == [(call.id, "optim_step", None)]
     assert seen_from_outside(tmp_path / "store.db", "SELECT ending FROM calls") == [("confirmed",)]
 
 
@@ -142,7 +142,7 @@ async def test_a_killed_daemon_leaves_an_open_step_that_says_what_was_called(tmp
     found = await Ledger(reopened).open_step()
     assert found is not None
     assert (found.number, found.called) == (4, frozenset({"forward_backward"}))
-    assert (found.groups, found.confirmed) == ((7,), frozenset())
+    assert (found.groups, found.checkpoint) == ((7,), None)
     assert found.metrics == {"reward_mean": 0.5}
     reopened.close()
 

@@ -7,8 +7,23 @@ ALTER TABLE rollouts ADD COLUMN began_at TEXT;
 ALTER TABLE rollouts ADD COLUMN steps TEXT NOT NULL DEFAULT '[]';
 
 -- What a group says about its task stands with the group, so that a curriculum reads no rollouts.
-ALTER TABLE groups ADD COLUMN rewards TEXT NOT NULL DEFAULT '[]';
+-- A group may also end with a lost step.
+CREATE TABLE groups_3 (
+    number INTEGER PRIMARY KEY,
+    task   TEXT NOT NULL,
+    ending TEXT CHECK (ending IN
+           ('trained', 'no_spread', 'no_gradient', 'failed', 'partial', 'no_tokens', 'stale', 'lost')),
+    step   INTEGER,
+    rewards TEXT NOT NULL DEFAULT '[]'
+) STRICT;
+INSERT INTO groups_3 (number, task, ending, step) SELECT number, task, ending, step FROM groups;
+DROP TABLE groups;
+ALTER TABLE groups_3 RENAME TO groups;
 UPDATE groups SET rewards = (
     SELECT json_group_array(reward) FROM rollouts WHERE group_number = groups.number AND reward IS NOT NULL
 );
 CREATE INDEX groups_by_step ON groups (step);
+
+-- A step that was given up says what it left in the tree, and a call what the service took.
+ALTER TABLE steps ADD COLUMN strays TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE calls ADD COLUMN num_datums INTEGER;

@@ -1,0 +1,209 @@
+"""Settle steps against the checkpoint tree: at the start of a run, and after every step of it.
+
+optim_step confirmed --the node is there, whole, and the head--> the step is applied
+outcome unknown, or the node is not what was asked for:
+    watch the tree for ``settle_s``; then set the head back, which drops what has accumulated; look again
+      a node that only this step can have made  --> adopted
+      otherwise                                 --> abandoned, or skipped when lost steps are dropped
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import anyio
+
+from hud_orchestrator.clients.catalog import Catalog, head
+from hud_orchestrator.errors import HeadMoved
+from hud_orchestrator.logs import get_logger
+from hud_orchestrator.records import Ending
+from hud_orchestrator.rules.settlement import Applied, Claim, NotApplied, check_strangers, flaw, settle
+from hud_orchestrator.store.history import History
+from hud_orchestrator.store.ledger import Ledger, PlannedStep
+from hud_orchestrator.wire import Checkpoint
+
+LOOK_S = 1.0
+"""Between two looks at the tree."""
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settler:
+    """Knows the tree and the ledger of one run."""
+
+    catalog: Catalog
+    model_id: str
+    ledger: Ledger
+    history: History
+    settle_s: float
+    """Seconds that the tree is watched before what it does not show counts as not there."""
+    redo: bool = True
+    """Whether groups of a lost step are free for another one."""
+
+    async def begin(self) -> None:
+        """Remember the tree as it was before the run's first step.
+
+        Must be called before anything is settled or trained; does nothing on a run that goes on.
+        """
+        if await self.history.get("first_tree") is None:
+            tree = await self.catalog.checkpoints(self.model_id)
+            active = head(tree)
+            if await self.history.get("first_head") is None:
+                await self.history.set("first_head", active.id if active else "")
+            await self.history.set("first_tree", json.dumps([node.id for node in tree]))
+
+    async def confirm(self, step: PlannedStep, checkpoint: str) -> str | None:
+        """Wait until the tree shows what a confirmed ``optim_step`` made; returns what is wrong with it.
+
+        Raises:
+            HeadMoved: it is not there or not the head, and no late call of ours explains why.
+        """
+        claim = await self._claim(step)
+        tree = await self._shown(checkpoint)
+        node = next((node for node in tree if node.id == checkpoint), None)
+        active = head(tree)
+        await self._check_strangers(tree)
+        if node is not None and (wrong := flaw(node, claim)) is not None:
+            return wrong
+        if node is None or active is None or not await self._regained(node, active):
+            raise HeadMoved(
+                f"step {step.number} made checkpoint {checkpoint}, and the head is "
+                f"{active.id if active else 'unset'}: somebody else moves this model's head; "
+                "give each run a slug of its own"
+            )
+        await self._compare(step, node)
+        return None
+
+    async def settle(self, step: PlannedStep) -> Applied | NotApplied:
+        """Find out what became of an open step, clear what is left of it, and close its row.
+
+        A step without a head before it is not cleared, because there is nothing to set the head to, and
+        stays open when it was not applied: see :meth:`close`.
+
+        Raises:
+            HeadMoved: somebody else trains the model.
+        """
+        verdict = await self._verdict(step, watch_s=self.settle_s)
+        if isinstance(verdict, NotApplied) and step.head_before is not None:
+            # This also waits for a call that the service is still busy with, so look again.
+            await self._set_head(step.head_before)
+            verdict = await self._verdict(step, watch_s=0)
+        if isinstance(verdict, Applied):
+            await self._adopt(step, verdict.checkpoint)
+        elif step.head_before is not None:
+            await self.close(step, verdict)
+        return verdict
+
+    async def close(self, step: PlannedStep, verdict: NotApplied) -> None:
+        """The step did not happen: its groups are free again, or end with it."""
+        if self.redo:
+            await self.ledger.abandoned(step.id, detail=verdict.evidence, strays=verdict.strays)
+        else:
+            await self.ledger.skipped(
+                step.id, metrics=step.metrics, groups=step.groups, ending=Ending.LOST,
+                detail=verdict.evidence, strays=verdict.strays,
+            )  # fmt: skip
+        log.info("step.abandoned", step=step.number, evidence=verdict.evidence, redone=self.redo)
+
+    async def regain(self, model_name: str, expected: str | None) -> None:
+        """See that the head is where this run left it; a late call of ours that moved it is undone.
+
+        Raises:
+            HeadMoved: it is not, and no call of ours can have moved it.
+        """
+        tree = await self._shown(expected)
+        await self._check_strangers(tree)
+        active = head(tree)
+        node = next((node for node in tree if node.id == expected), None)
+        if node is None or active is None:
+            left = expected is None and active is None
+        else:
+            left = await self._regained(node, active)
+        if not left:
+            raise HeadMoved(
+                f"this run left {model_name} at checkpoint {expected or 'none'}, and its head is "
+                f"{active.id if active else 'none'}: somebody else trained it or moved its head; "
+                "set the head back, or start a run with another run.name"
+            )
+
+    async def _regained(self, node: Checkpoint, active: Checkpoint) -> bool:
+        if active.id == node.id:
+            return True
+        ours = await self._heads_set()
+        if active.id in ours:
+            # A request of ours to set the head, given up and sent again, arrived once more. It explains
+            # one move; a person who insists is not fought.
+            ours.remove(active.id)
+            await self.history.set("heads_set", json.dumps(ours))
+        elif active.id in await self._explained():
+            return False
+        log.warning("head.regained", head=node.id, late=active.id)
+        await self._set_head(node.id)
+        return True
+
+    async def _set_head(self, checkpoint: str) -> None:
+        """Set the head, and remember before that it was asked for."""
+        await self.history.set("heads_set", json.dumps([*await self._heads_set(), checkpoint]))
+        await self.catalog.set_head(self.model_id, checkpoint)
+
+    async def _heads_set(self) -> list[str]:
+        heads: list[str] = json.loads(await self.history.get("heads_set") or "[]")
+        return heads
+
+    async def _compare(self, step: PlannedStep, node: Checkpoint) -> None:
+        if node.num_datums is not None and node.num_datums == await self.ledger.datums(step.id):
+            await self.history.set("counts_agree", "yes")
+
+    async def _shown(self, checkpoint: str | None) -> list[Checkpoint]:
+        """The tree, as soon as it shows *checkpoint* as its head, or when it has been watched for long."""
+        until = anyio.current_time() + self.settle_s
+        while True:
+            tree = await self.catalog.checkpoints(self.model_id)
+            active = head(tree)
+            if (active.id if active else None) == checkpoint or anyio.current_time() >= until:
+                return tree
+            await anyio.sleep(LOOK_S)
+
+    async def _verdict(self, step: PlannedStep, *, watch_s: float) -> Applied | NotApplied:
+        claim, explained = await self._claim(step), await self._explained()
+        until = anyio.current_time() + watch_s
+        while True:
+            tree = await self.catalog.checkpoints(self.model_id)
+            verdict = settle(tree, claim, explained=explained)
+            final = isinstance(verdict, Applied) or verdict.final
+            if final or anyio.current_time() >= until:
+                await self._check_strangers(tree)
+                return verdict
+            await anyio.sleep(LOOK_S)
+
+    async def _claim(self, step: PlannedStep) -> Claim:
+        # Services may count differently; one is believed once it has agreed.
+        counts = await self.history.get("counts_agree") is not None
+        return Claim(
+            head_before=step.head_before,
+            sent="optim_step" in step.called,
+            checkpoint=step.checkpoint,
+            num_datums=await self.ledger.datums(step.id) if counts else None,
+            rivals=await self.ledger.has_rivals(step.id),
+        )
+
+    async def _explained(self) -> set[str]:
+        return await self._before() | await self.ledger.checkpoints()
+
+    async def _before(self) -> set[str]:
+        return set(json.loads(await self.history.get("first_tree") or "[]"))
+
+    async def _check_strangers(self, tree: list[Checkpoint]) -> None:
+        check_strangers(tree, before=await self._before(), optim_steps=await self.ledger.optim_steps())
+
+    async def _adopt(self, step: PlannedStep, node: Checkpoint) -> None:
+        if not node.is_active:
+            await self._set_head(node.id)
+        await self._compare(step, node)
+        detail = f"adopted: checkpoint {node.id} has the parent {step.head_before}"
+        await self.ledger.applied(
+            step.id, checkpoint=node.id, metrics=step.metrics, trained=step.groups, detail=detail
+        )
+        log.info("step.adopted", step=step.number, checkpoint=node.id)

@@ -1,0 +1,29 @@
+"""A few seeds of the simulation; ``pytest tests/simulation --seed N`` runs one and prints what happened."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.run import World, simulate
+
+SEEDS = (100, 107, 131, 1074, 1081)
+"""Calm and stormy ones, among them two that once broke."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    seed = metafunc.config.getoption("--seed")
+    metafunc.parametrize("seed", SEEDS if seed is None else (seed,))
+
+
+def test_whatever_dies_every_step_is_applied_once_and_every_group_ends_once(
+    seed: int, pytestconfig: pytest.Config
+) -> None:
+    world: list[World] = []
+    try:
+        report = simulate(seed, begun=world.append)
+    finally:
+        if pytestconfig.getoption("--seed") is not None:
+            print(world[0].mix, *world[0].report.trace, sep="\n")
+
+    assert report.codes[-1] == 0
+    assert report.kills == report.lives - len(report.codes)
