@@ -132,7 +132,7 @@ class _Once:
     """One attempt, as far as it got."""
 
     def __init__(self, ticket: Ticket, *, deadline: float, acting_until: float, limits: Limits) -> None:
-        self.trace_id = uuid.uuid4().hex
+        self.trace_id = ticket.trace_id or uuid.uuid4().hex
         self.transcript = Transcript()
         self._ticket = ticket
         self._deadline = deadline

@@ -51,6 +51,9 @@ EVENTS = frozenset(
         "checkpoint.discarded",
         "checkpoint.pruned",
         "head.set",
+        "rollout.hosted",
+        "environment.leased",
+        "environment.returned",
         "request.failed",
     }
 )

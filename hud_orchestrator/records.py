@@ -130,6 +130,8 @@ class Ticket:
     task: Task
     purpose: str = "train"
     """``train``, or ``eval``; part of the seed."""
+    trace_id: str | None = None
+    """The trace of its attempt, where somebody else has named it. Left out: one of its own per attempt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

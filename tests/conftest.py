@@ -11,7 +11,14 @@ from pathlib import Path
 
 import pytest
 
-HUD_VARIABLES = ("HUD_API_KEY", "HUD_RL_URL", "HUD_API_URL", "HUD_GATEWAY_URL", "HUD_TELEMETRY_URL")
+HUD_VARIABLES = (
+    "HUD_API_KEY",
+    "HUD_RL_URL",
+    "HUD_API_URL",
+    "HUD_GATEWAY_URL",
+    "HUD_TELEMETRY_URL",
+    "HUD_RUNTIME_URL",
+)
 
 
 @pytest.fixture(scope="session")

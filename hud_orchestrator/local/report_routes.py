@@ -126,6 +126,8 @@ def _told(trace: Trace) -> dict[str, Any]:
         "reward": _finite(ended.reward) if ended else None,
         "error": ended.error if ended else None,
         "evaluation_result": _finite(ended.evaluation_result) if ended else None,
+        "stop_reason": ended.stop_reason if ended else None,
+        "metadata": _finite(ended.metadata) if ended else None,
         "num_turns": len(trace.samples()),
     }
 

@@ -9,7 +9,7 @@ import httpx
 import jsonschema_rs
 import pytest
 
-from hud_orchestrator.local.app import build_app
+from hud_orchestrator.local.openapi import Endpoint
 from hud_orchestrator.local.tool_json import loads
 from tests.local.local_world import KEY, PAIR, World, as_trajectory, running
 
@@ -70,7 +70,7 @@ def operations(document: dict[str, Any]) -> set[tuple[str, str]]:
 
 async def test_the_document_has_every_route_and_no_other(world: World, ask: Documented) -> None:
     assert world.service
-    routes: list[Any] = list(build_app(world.service).routes)
+    routes: list[Any] = [one for one in world.app.routes if isinstance(one, Endpoint)]
     served = {(method, route.path) for route in routes for method in route.methods - {"HEAD"}}
 
     assert operations(ask.document) == served
@@ -361,6 +361,6 @@ async def test_a_client_that_leaves_within_its_body_is_no_bug(world: World, path
     key = (b"authorization", KEY["Authorization"].encode())
     scope = {"type": "http", "method": "POST", "path": path, "headers": [key], "query_string": b""}
     # A bug would be raised again here, for the server to log.
-    await build_app(world.service)(scope, receive, send)
+    await world.app(scope, receive, send)
 
     assert sent[0]["status"] == 499

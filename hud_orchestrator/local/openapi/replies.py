@@ -140,6 +140,8 @@ class ReportedTrace(_Written):
     reward: float | None
     error: str | None
     evaluation_result: dict[str, Any] | None
+    stop_reason: str | None
+    metadata: dict[str, Any] | None
     num_turns: int = Field(ge=0)
 
 
@@ -175,3 +177,22 @@ class Who(_Written):
 
     user_id: str
     team_id: str
+
+
+class RolloutAccepted(_Written):
+    """A rollout runs, waits for its turn, or is over: ``GET /v2/trace/{id}`` tells."""
+
+    trace_id: str
+
+
+class RolloutCancelled(_Written):
+    """Whether the rollout was still in flight."""
+
+    cancelled: bool
+
+
+class Leased(_Written):
+    """An environment that runs until it is given back, or is not used for long."""
+
+    id: str
+    environment: str
