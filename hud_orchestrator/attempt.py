@@ -12,6 +12,7 @@ not an exception; a cancellation from outside is neither caught nor converted.
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -36,6 +37,7 @@ from hud_orchestrator.feedback import PolicyCell
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.policy import EpisodePolicy, Sampling
 from hud_orchestrator.records import Outcome, Phase, Rollout, Ticket
+from hud_orchestrator.reporting.witness import Nobody, Witness
 
 log = get_logger()
 
@@ -70,6 +72,7 @@ class Attempter:
         sampling: Sampling,
         limits: Limits,
         concurrency: int,
+        witness: Witness | None = None,
     ) -> None:
         self._placement = placement
         self._agent = agent
@@ -77,6 +80,7 @@ class Attempter:
         self._policy = policy
         self._sampling = sampling
         self._limits = limits
+        self._witness = witness or Nobody()
         # Training and evaluation come through here alike, and together keep the bound.
         self._slots = anyio.CapacityLimiter(concurrency)
 
@@ -107,16 +111,21 @@ class Attempter:
                 temperature=temperature,
                 trace_id=once.trace_id,
             )
-            rollout = await once.run(self._placement, self._agent, policy)
+            self._witness.began(ticket, trace_id=once.trace_id)
+            try:
+                rollout = await once.run(self._placement, self._agent, policy)
+            except anyio.get_cancelled_exc_class():
+                self._witness.ended(replace(once.rollout(), outcome=Outcome.CANCELLED, attempts=attempts))
+                raise
+            rollout = replace(rollout, attempts=attempts)
+            self._witness.ended(rollout)
             spent.update(rollout.phases)
             wait_s = FIRST_WAIT_S * 2 ** (attempts - 1)
             again = (
                 rollout.outcome in self._limits.retried and attempts <= self._limits.infrastructure_retries
             )
             if not again or anyio.current_time() + wait_s >= acting_until:
-                return replace(
-                    rollout, attempts=attempts, seconds=anyio.current_time() - started, phases=dict(spent)
-                )
+                return replace(rollout, seconds=anyio.current_time() - started, phases=dict(spent))
             log.info(
                 "rollout.retried",
                 group=ticket.group,
@@ -134,6 +143,7 @@ class _Once:
     def __init__(self, ticket: Ticket, *, deadline: float, acting_until: float, limits: Limits) -> None:
         self.trace_id = ticket.trace_id or uuid.uuid4().hex
         self.transcript = Transcript()
+        self._began_at = round(time.time(), 3)
         self._ticket = ticket
         self._deadline = deadline
         self._acting_until = acting_until
@@ -162,13 +172,15 @@ class _Once:
         if self._phase is not Phase.TEARDOWN and self._trouble is None:
             self._overran()
         self._enter(self._phase)
-        return self._rollout()
+        return self.rollout()
 
     async def _act(self, episode: Episode, agent: Agent, policy: EpisodePolicy) -> None:
         try:
             with anyio.move_on_at(self._acting_until) as acting:
                 await agent.act(episode, policy, self.transcript)
             self._cut = acting.cancelled_caught
+            if self._cut:
+                self.transcript.notes.failed("the agent was cut short, to leave time for the grade")
         except ToolsLost as failure:
             self._hit(Outcome.TOOL_FAILURE, str(failure))
         except EnvironmentFailed as failure:
@@ -181,8 +193,10 @@ class _Once:
             self._hit(Outcome.AGENT_ERROR, str(mistake))
 
     async def _ask_for_grade(self, episode: Episode) -> None:
+        since = anyio.current_time()
         try:
             self._grade = await episode.grade(self.transcript.answer)
+            self.transcript.notes.graded(since=since)
         except EnvironmentLost as failure:
             self._hit(Outcome.LOST, str(failure))
         except EnvironmentFailed as failure:
@@ -195,6 +209,7 @@ class _Once:
 
     def _hit(self, outcome: Outcome, detail: str) -> None:
         # What went wrong first explains what went wrong then.
+        self.transcript.notes.failed(detail)
         if self._trouble is None:
             self._trouble, self._trouble_phase = (outcome, detail), self._phase
 
@@ -207,7 +222,8 @@ class _Once:
             outcome = Outcome.UNGRADED if stopped else Outcome.GRADER_FAILED
             self._hit(outcome, f"no grade in the {limits.grading_reserve_s:g} s kept for it")
 
-    def _rollout(self) -> Rollout:
+    def rollout(self) -> Rollout:
+        """What has become of it so far."""
         outcome, detail = self._trouble or (self.transcript.ended, None)
         if self._trouble is None and self._cut:
             outcome = Outcome.CUT_SHORT
@@ -222,4 +238,6 @@ class _Once:
             detail=detail,
             phase=self._trouble_phase if self._trouble else Phase.TEARDOWN,
             phases=self._spent,
+            began_at=self._began_at,
+            steps=tuple(self.transcript.notes.steps),
         )

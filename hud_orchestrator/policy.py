@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import anyio
+
 from hud_orchestrator.agents.protocol import Message, ToolCall, Transcript, Turn
 from hud_orchestrator.agents.tools import as_openai
-from hud_orchestrator.clients.gateway import ChatRequest, Choice, Gateway
+from hud_orchestrator.clients.gateway import ChatRequest, Choice, Completion, Gateway
 from hud_orchestrator.feedback import PolicyCell
 from hud_orchestrator.records import Sample, Ticket
 from hud_orchestrator.rules.seeds import derive
@@ -68,7 +70,7 @@ class EpisodePolicy:
             KeyRefused, RequestRejected: the gateway said no.
         """
         # Read before the request leaves: the oldest policy that can have served it.
-        asked_at = self._cell.current.version
+        asked_at, since = self._cell.current.version, anyio.current_time()
         completion = await self._gateway.chat(self._request(messages, tools), trace_id=self._trace_id)
         choice = completion.choices[0]
         version = self._cell.version_of(completion.system_fingerprint, asked_at=asked_at)
@@ -80,7 +82,7 @@ class EpisodePolicy:
         if sample is not None:
             self._transcript.samples.append(sample)
             self._tokens = [*sample.prompt_token_ids, *sample.output_token_ids]
-        return Turn(
+        turn = Turn(
             text=choice.message.content or "",
             tool_calls=tuple(
                 ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments)
@@ -89,6 +91,21 @@ class EpisodePolicy:
             message=message,
             finish_reason=choice.finish_reason,
             sample=sample,
+        )
+        self._note(turn, completion, since)
+        return turn
+
+    def _note(self, turn: Turn, completion: Completion, since: float) -> None:
+        thought = turn.message.get("reasoning_content") or turn.message.get("reasoning")
+        self._transcript.notes.said(
+            turn.text,
+            since=since,
+            reasoning=thought if isinstance(thought, str) else None,
+            tool_calls=[call.facts() for call in turn.tool_calls],
+            finish_reason=turn.finish_reason,
+            model=completion.model,
+            usage=completion.usage,
+            sample=None if turn.sample is None else len(self._transcript.samples) - 1,
         )
 
     def _request(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ChatRequest:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NewType
 
+from hud_orchestrator.steps import EpisodeStep
+
 CallId = NewType("CallId", str)
 """Names one training call. Only the ledger hands one out, after its row is on disk."""
 
@@ -166,6 +168,10 @@ class Rollout:
     """The phase that it ended in: the last one, unless something went wrong."""
     phases: Mapping[Phase, float] = field(default_factory=dict)
     """Seconds spent in each phase, over all attempts."""
+    began_at: float = 0.0
+    """When its last attempt began, in seconds since 1970."""
+    steps: tuple[EpisodeStep, ...] = ()
+    """What happened in its last attempt, in order."""
     remote: bool = False
     """Whether it was sampled elsewhere: the service knows its tokens, and its reward, by ``trace_id``."""
     dispatched_at: int | None = None

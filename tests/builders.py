@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hud_orchestrator.records import Group, Outcome, Rollout, Sample, Task, Ticket
+from hud_orchestrator.records import Group, Outcome, Phase, Rollout, Sample, Task, Ticket
+from hud_orchestrator.steps import EpisodeStep, Source
 
 TASK = Task(env="sums", id="add", args={"a": 1, "b": 2}, slug="add-1")
 
@@ -29,7 +30,31 @@ def rollout(
         samples=(sample,) if tokens else (),
         reward=reward,
         grade=None if reward is None else {"score": reward},
+        seconds=1.5,
+        phases={Phase.START: 0.1, Phase.ACT: 1.25, Phase.GRADE: 0.125},
+        began_at=1_700_000_000.125,
+        steps=_steps(sample=0 if tokens else None),
     )
+
+
+def _steps(*, sample: int | None) -> tuple[EpisodeStep, ...]:
+    """A question, a turn with a call of a tool, its result, and the grade."""
+    call = {"id": "c1", "name": "look", "arguments": '{"where": "left"}'}
+    return (
+        EpisodeStep(
+            source=Source.USER, began=0.1, ended=0.1, messages=[{"role": "user", "content": "1 + 2 ="}]
+        ),
+        EpisodeStep(
+            source=Source.AGENT, began=0.1, ended=1.0, content="let me look", reasoning="hm",
+            tool_calls=[call], finish_reason="tool_calls", model="m",
+            usage={"prompt_tokens": 2, "completion_tokens": 2}, sample=sample,
+        ),
+        EpisodeStep(
+            source=Source.TOOL, began=1.0, ended=1.25, call=call,
+            result={"content": [{"type": "text", "text": "3 is there"}], "isError": False},
+        ),
+        EpisodeStep(source=Source.TASK, began=1.25, ended=1.375),
+    )  # fmt: skip
 
 
 def remote(

@@ -45,6 +45,7 @@ class ChatAgent:
         if self._system_prompt:
             messages.append({"role": "system", "content": self._system_prompt})
         messages += episode.prompt
+        transcript.notes.told(messages)
         names = ToolNames(episode.tools)
         talks = episode.conversational and (self._max_turns > 1 or bool(names.specs))
         for _ in range(self._max_turns):
@@ -52,7 +53,7 @@ class ChatAgent:
             transcript.text = turn.text
             transcript.ended = Outcome.LENGTH if turn.finish_reason == "length" else Outcome.FINISHED
             if turn.tool_calls:
-                messages += [turn.message, *await self._call_all(episode, names, turn.tool_calls)]
+                messages += [turn.message, *await self._call_all(episode, names, turn.tool_calls, transcript)]
                 continue
             if not talks:
                 transcript.answer = turn.text
@@ -60,19 +61,25 @@ class ChatAgent:
             further = await episode.turn(turn.text)
             if further is None:
                 return
+            transcript.notes.told(further)
             messages += [turn.message, *further]
         transcript.ended = Outcome.MAX_TURNS
 
-    async def _call_all(self, episode: Episode, names: ToolNames, calls: Sequence[ToolCall]) -> list[Message]:
+    async def _call_all(
+        self, episode: Episode, names: ToolNames, calls: Sequence[ToolCall], transcript: Transcript
+    ) -> list[Message]:
         """Call the tools at once; their results in the order of the calls."""
         results: dict[int, ToolResult] = {}
         failures: list[EnvironmentFailed] = []
 
         async def one(index: int, call: ToolCall) -> None:
+            since = anyio.current_time()
             try:
                 results[index] = await self._call(episode, names, call)
             except EnvironmentFailed as failure:
                 failures.append(failure)
+            finally:
+                transcript.notes.called(call.facts(), results.get(index), since=since)
 
         if len(calls) == 1:
             await one(0, calls[0])

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from hud_orchestrator.agents.notes import Notes
 from hud_orchestrator.records import Outcome, Sample
 from hud_orchestrator.toolbox import ToolResult, ToolSpec
 
@@ -34,6 +35,10 @@ class ToolCall:
     name: str
     arguments: str
     """JSON text, as the model wrote it: it need not be valid."""
+
+    def facts(self) -> dict[str, str]:
+        """Its fields."""
+        return {"id": self.id, "name": self.name, "arguments": self.arguments}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +104,8 @@ class Transcript:
     """The newest answer that the environment has not been given yet: the grade call hands it over."""
     ended: Outcome = Outcome.FINISHED
     """How the agent ended, when nothing stopped it."""
+    notes: Notes = field(default_factory=Notes)
+    """All of it, step by step."""
 
 
 class Agent(Protocol):

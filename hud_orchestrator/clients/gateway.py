@@ -96,6 +96,8 @@ class Completion(BaseModel):
     """The gateway's answer."""
 
     choices: list[Choice] = Field(min_length=1)
+    model: str | None = None
+    usage: dict[str, Any] | None = None
     system_fingerprint: str | None = None
     """The checkpoint that served it, where the gateway says so."""
 

@@ -81,6 +81,8 @@ CREATE TABLE rollouts (
     phase        TEXT NOT NULL DEFAULT 'teardown',
     phases       TEXT NOT NULL DEFAULT '{}',
     remote       INTEGER NOT NULL DEFAULT 0,
+    began_at     TEXT,
+    steps        TEXT NOT NULL DEFAULT '[]',
     PRIMARY KEY (group_number, member)
 ) STRICT, WITHOUT ROWID;
 

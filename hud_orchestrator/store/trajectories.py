@@ -7,14 +7,17 @@ import sqlite3
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 from hud_orchestrator.records import Ending, Group, Outcome, Phase, Rollout, Sample, Task, Ticket
+from hud_orchestrator.steps import EpisodeStep
 from hud_orchestrator.store.database import Database, rows
 
 COLUMNS = (
     "group_number", "member", "trace_id", "outcome", "reward", "grade", "answer", "samples", "num_tokens",
     "version_min", "version_max", "attempts", "seconds", "detail", "phase", "phases", "remote",
+    "began_at", "steps",
 )  # fmt: skip
 INSERT_ROLLOUT = f"INSERT INTO rollouts ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608
 
@@ -99,6 +102,8 @@ def _rollout_row(rollout: Rollout) -> tuple[object, ...]:
         rollout.phase,
         json.dumps({phase: round(seconds, 6) for phase, seconds in rollout.phases.items()}),
         rollout.remote,
+        _moment(rollout.began_at),
+        json.dumps([step.facts() for step in rollout.steps], separators=(",", ":")),
     )
 
 
@@ -118,8 +123,18 @@ def _rollout(row: sqlite3.Row) -> Rollout:
         phase=Phase(row["phase"]),
         phases={Phase(phase): seconds for phase, seconds in json.loads(row["phases"]).items()},
         remote=bool(row["remote"]),
+        began_at=_seconds(row["began_at"]),
+        steps=tuple(EpisodeStep.of(step) for step in json.loads(row["steps"])),
         dispatched_at=row["version_min"] if row["remote"] else None,
     )
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def _seconds(moment: str | None) -> float:
+    return 0.0 if moment is None else round(datetime.fromisoformat(moment).timestamp(), 3)
 
 
 def _task(facts: Mapping[str, Any]) -> Task:

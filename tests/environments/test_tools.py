@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 
 from hud_orchestrator.agents.chat import ChatAgent
+from hud_orchestrator.agents.notes import Notes
+from hud_orchestrator.agents.own import OwnAgent
 from hud_orchestrator.agents.protocol import Message, ToolCall, Transcript, Turn
 from hud_orchestrator.environments.inprocess import InProcess
 from hud_orchestrator.environments.process import ProcessPool
 from hud_orchestrator.environments.protocol import Placement
 from hud_orchestrator.records import Outcome, Task
-from hud_orchestrator.toolbox import ToolSpec
+from hud_orchestrator.steps import TEXT_LIMIT
+from hud_orchestrator.toolbox import ToolResult, ToolSpec
 
 SOURCE = '''
 from typing import Literal
@@ -153,3 +156,64 @@ async def test_an_agent_that_uses_up_its_turns_on_tools_is_graded_on_what_it_did
 
     assert transcript.ended is Outcome.MAX_TURNS
     assert grade == {"score": 1.0, "said": None}
+
+
+async def test_what_happened_is_noted_in_order_and_every_message_once(placement: Placement) -> None:
+    script = Script([("put", '{"what": "tea"}'), ("steal", "{}")], [("put", "[1]")], "done")
+    _, transcript = await play(placement, script, system_prompt="be brief")
+
+    steps = transcript.notes.steps
+    # The turns themselves are noted by the policy, which this script stands in for.
+    assert [step.source for step in steps] == ["user", "tool", "tool", "tool"]
+    assert [message["content"] for message in steps[0].messages] == ["be brief", "buy tea"]
+    called = {step.call["name"]: step.result for step in steps[1:3] if step.call and step.result}
+    assert called["put"] == {"content": [{"type": "text", "text": '{"tea": 1}'}], "isError": False}
+    assert called["steal"]["isError"] is True
+    assert steps[3].call == {"id": "0", "name": "put", "arguments": "[1]"}
+    assert all(0 <= step.began <= step.ended for step in steps)
+
+
+async def test_what_an_agent_of_ones_own_tells_the_model_is_noted_once_however_it_says_it(
+    placement: Placement,
+) -> None:
+    class Own:
+        async def act(self, episode: Any, policy: Any) -> str:
+            said = [*episode.prompt]
+            for _ in range(3):
+                turn = await policy.sample(said)
+                result = await episode.call_tool("put", {"what": "tea"})
+                told = {"role": "tool", "tool_call_id": "0", "content": str(result.content)}
+                # A window that slides: the conversation is not what it was with something after it.
+                said = [
+                    *said[-1:],
+                    {"role": "assistant", "content": turn.text},
+                    told,
+                    {"role": "user", "content": "go"},
+                ]
+            return "done"
+
+    transcript = Transcript()
+    async with placement.episode(TASK) as episode:
+        await OwnAgent(Own).act(episode, Script("a", "b", "c"), transcript)
+
+    steps = transcript.notes.steps
+    assert [step.source for step in steps] == ["user", "tool", "user", "tool", "tool"]
+    assert [message["content"] for step in steps for message in step.messages] == ["buy tea", "go"]
+    assert steps[1].call == {"id": "1", "name": "put", "arguments": '{"what": "tea"}'}
+
+
+async def test_images_and_long_texts_are_cut_where_they_are_noted_and_say_so() -> None:
+    notes = Notes()
+    image = {"type": "image", "data": "A" * 50_000, "mimeType": "image/png"}
+    result = ToolResult(content=[image, {"type": "text", "text": "b" * (TEXT_LIMIT + 5)}])
+    for _ in range(200):
+        notes.called({"id": "1", "name": "look", "arguments": "{}"}, result, since=notes.began)
+
+    first, last = notes.steps[0].result, notes.steps[-1].result
+    assert first
+    assert last
+    assert first["content"][0]["text"] == "[image, 50000 characters]"
+    assert first["content"][1]["text"].endswith("b [... 5 more characters]")
+    assert len(first["content"][1]["text"]) < TEXT_LIMIT + 50
+    # All texts of an episode together are bounded too.
+    assert len(last["content"][1]["text"]) < 300
