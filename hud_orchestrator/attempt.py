@@ -160,7 +160,7 @@ class _Once:
         """Start, act, grade; the rollout, whatever happens."""
         try:
             with anyio.move_on_at(self._deadline):
-                async with placement.episode(self._ticket.task) as episode:
+                async with placement.episode(self._ticket.task, trace_id=self.trace_id) as episode:
                     self._enter(Phase.ACT)
                     await self._act(episode, agent, policy)
                     if self._trouble is None or self._trouble[0] not in GONE:

@@ -15,6 +15,7 @@ OrchestratorError              one line for a person; ``exit_code`` for the shel
 |   +-- HeadMoved              somebody else trains this slug: stop
 +-- EnvironmentFailed          an environment said no, or raised: an outcome, not a reward
 |   +-- EnvironmentLost        it crashed, broke its protocol or went away
+|   |   +-- EnvironmentClosed  it closed its connection, or ended
 |   +-- ToolsLost              its tools went away; it may still be there to grade
 +-- RunFailed                  training cannot go on: read the message
 """
@@ -127,6 +128,10 @@ class EnvironmentFailed(OrchestratorError):
 
 class EnvironmentLost(EnvironmentFailed):
     """An environment crashed, broke its protocol or went away."""
+
+
+class EnvironmentClosed(EnvironmentLost):
+    """It closed its connection, or ended, where an answer was expected."""
 
 
 class ToolsLost(EnvironmentFailed):

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from hud_orchestrator.config.file_checks import split_taskset
 from hud_orchestrator.config.load import LoadedRun
-from hud_orchestrator.config.placement import placement_of
+from hud_orchestrator.config.placement import placement_of, tcp_address
 from hud_orchestrator.directory import RunDirectory
 from hud_orchestrator.environments.inprocess import InProcess
+from hud_orchestrator.environments.link import Pace
 from hud_orchestrator.environments.process import ProcessPool
 from hud_orchestrator.environments.protocol import Placement
+from hud_orchestrator.environments.served import Served
 from hud_orchestrator.environments.source import SourceMistake
 from hud_orchestrator.errors import ConfigError
 
@@ -53,6 +55,15 @@ async def _in_process(loaded: LoadedRun, _: RunDirectory) -> AsyncGenerator[Plac
         raise ConfigError(f"runtime.source: {error}") from error
 
 
+@asynccontextmanager
+async def _tcp(loaded: LoadedRun, _: RunDirectory) -> AsyncGenerator[Placement, None]:
+    runtime = loaded.run.runtime
+    address = tcp_address(placement_of(loaded.run, loaded.resolve))
+    assert address is not None  # the run file was checked
+    pace = Pace(ready_s=runtime.ready_timeout_s, teardown_s=runtime.teardown_s)
+    yield Served(*address, pace=pace)
+
+
 def _source(loaded: LoadedRun) -> Path:
     return loaded.resolve(loaded.run.runtime.source or split_taskset(loaded.run.taskset.train)[0])
 
@@ -60,5 +71,6 @@ def _source(loaded: LoadedRun) -> Path:
 KINDS: dict[str, Callable[[LoadedRun, RunDirectory], Opened]] = {
     "local": _local,
     "in-process": _in_process,
+    "tcp": _tcp,
 }
 """How each placement is opened, by the part of ``runtime.placement`` before ``://``."""

@@ -7,18 +7,22 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 import anyio.abc
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from hud_orchestrator.environments.protocol import Messages, as_messages, as_result, as_tools
-from hud_orchestrator.errors import EnvironmentFailed, EnvironmentLost
+from hud_orchestrator.environments.toolservers import ToolServers
+from hud_orchestrator.errors import EnvironmentClosed, EnvironmentFailed, EnvironmentLost
 from hud_orchestrator.toolbox import ToolResult
 
 FRAME_LIMIT = 16 * 2**20
-"""Bytes of the longest frame that is read."""
+"""Bytes of the longest frame, both ways."""
+
+OLD_FRAME_LIMIT = 2**16
+"""Bytes of the longest frame that the SDK's servers took before 0.6.21."""
 
 
 class ControlSession:
@@ -40,6 +44,11 @@ class ControlSession:
         """False once a frame was sent in part, or an answer fitted no call."""
 
     @property
+    def busy(self) -> bool:
+        """Whether a call is on its way, or an answer is owed."""
+        return self._turn.locked() or bool(self._owed)
+
+    @property
     def healthy(self) -> bool:
         """Whether the next line is known to answer the next call."""
         return self._intact and not self._owed
@@ -56,18 +65,16 @@ class ControlSession:
 
     async def _call(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         number = next(self._numbers)
-        frame = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
-        intact, self._intact = self._intact, False
-        with _closed_means_failed(method):
-            await self._stream.send(json.dumps(frame, separators=(",", ":")).encode() + b"\n")
-        self._intact = intact
+        line = _encoded(method, {"jsonrpc": "2.0", "id": number, "method": method, "params": params})
+        if not self._intact:
+            raise EnvironmentLost(f"{method}: the connection was left in the middle of a frame")
+        self._intact = False
+        with _closed_means_lost(method, sent=len(line)):
+            await self._stream.send(line)
+        self._intact = True
         self._owed.add(number)
-        while (answer := await self._line(method)).get("id") != number:
-            if answer.get("id") not in self._owed:
-                self._intact = False
-                raise EnvironmentLost(f"{method}: answered request {answer.get('id')!r}, expected {number}")
-            self._owed.discard(answer["id"])
-        self._owed.discard(number)
+        with _closed_means_lost(method, sent=len(line)):
+            answer = await self._answer(method, number)
         if "error" in answer:
             error = answer["error"]
             raise EnvironmentFailed(f"{method}: {error.get('message') if isinstance(error, dict) else error}")
@@ -78,10 +85,33 @@ class ControlSession:
             )
         return result
 
+    async def cancelled(self, *, within_s: float) -> bool:
+        """Tell it to drop its task, even while a call is pending; whether it said that it did."""
+        with anyio.move_on_after(within_s):
+            try:
+                await self.call("tasks.cancel")
+            except EnvironmentFailed:
+                return False
+            return True
+        return False
+
+    async def _answer(self, method: str, number: int) -> dict[str, Any]:
+        while (answer := await self._line(method)).get("id") != number:
+            told = answer.get("id")
+            if told is None and "error" in answer:
+                # About a frame that it could not read; it closes the connection now.
+                self._intact = False
+                break
+            if told not in self._owed:
+                self._intact = False
+                raise EnvironmentLost(f"{method}: answered request {told!r}, expected {number}")
+            self._owed.discard(told)
+        self._owed.discard(number)
+        return answer
+
     async def _line(self, method: str) -> dict[str, Any]:
         try:
-            with _closed_means_failed(method):
-                line = await self._lines.receive_until(b"\n", FRAME_LIMIT)
+            line = await self._lines.receive_until(b"\n", FRAME_LIMIT)
         except anyio.DelimiterNotFound as error:
             self._intact = False
             raise EnvironmentLost(
@@ -96,8 +126,17 @@ class ControlSession:
         return answer
 
 
+def _encoded(method: str, frame: dict[str, Any]) -> bytes:
+    line = json.dumps(frame, separators=(",", ":")).encode()
+    if len(line) > FRAME_LIMIT:
+        raise EnvironmentFailed(
+            f"{method}: the request has {len(line)} bytes, and a frame at most {FRAME_LIMIT // 2**20} MiB"
+        )
+    return line + b"\n"
+
+
 @contextmanager
-def _closed_means_failed(method: str) -> Iterator[None]:
+def _closed_means_lost(method: str, *, sent: int) -> Iterator[None]:
     try:
         yield
     except (
@@ -106,24 +145,50 @@ def _closed_means_failed(method: str) -> Iterator[None]:
         anyio.BrokenResourceError,
         anyio.ClosedResourceError,
     ) as error:
-        raise EnvironmentLost(
-            f"{method}: the environment ended or closed its connection; environments.log has what it printed"
+        hint = f"; servers before 0.6.21 take frames below 64 KiB, and this one had {sent} bytes"
+        raise EnvironmentClosed(
+            f"{method}: the environment ended or closed its connection"
+            f"{hint if sent > OLD_FRAME_LIMIT else ''}; environments.log has what it printed"
         ) from error
+
+
+class Call(Protocol):
+    """A session's ``call``, or what stands before it."""
+
+    async def __call__(self, method: str, **params: Any) -> dict[str, Any]:
+        """Send a request and return its result."""
+        ...
 
 
 class ControlEpisode:
     """One task over a control session."""
 
-    def __init__(self, session: ControlSession, start: Mapping[str, Any]) -> None:
-        self._session = session
+    def __init__(
+        self,
+        call: Call,
+        start: Mapping[str, Any],
+        *,
+        conversational: bool = True,
+        servers: ToolServers | None = None,
+    ) -> None:
+        """Drive the task that *call* has started.
+
+        Args:
+            call: sends a request.
+            start: the start frame.
+            conversational: whether the server knows ``tasks.turn``.
+            servers: where tools are called that the start frame does not list.
+        """
+        self._call = call
         self._grade: Mapping[str, Any] | None = None
+        self._servers = servers
         self.prompt: Messages = as_messages(start.get("prompt"))
-        self.tools = as_tools(start.get("tools"))
-        self.conversational = True
+        self.tools = as_tools(start.get("tools")) + (servers.tools if servers else ())
+        self.conversational = conversational
 
     async def turn(self, answer: str) -> Messages | None:
         """Hand over an answer; further messages, or ``None`` when the grade is there."""
-        frame = await self._session.call("tasks.turn", answer=answer)
+        frame = await self._call("tasks.turn", answer=answer)
         if "score" not in frame:
             return as_messages(frame.get("prompt"))
         self._grade = frame
@@ -131,11 +196,13 @@ class ControlEpisode:
 
     async def call_tool(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
         """Call a tool."""
-        return as_result(await self._session.call("tools.call", name=name, arguments=dict(arguments)))
+        if self._servers is not None and self._servers.have(name):
+            return await self._servers.call(name, arguments)
+        return as_result(await self._call("tools.call", name=name, arguments=dict(arguments)))
 
     async def grade(self, answer: str | None) -> Mapping[str, Any]:
         """The grade frame, checked."""
-        frame = self._grade or await self._session.call("tasks.grade", answer=answer)
+        frame = self._grade or await self._call("tasks.grade", answer=answer)
         score = frame.get("score")
         if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
             raise EnvironmentFailed(f"tasks.grade: score is {score!r}, expected a finite number")

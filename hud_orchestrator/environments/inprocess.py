@@ -56,7 +56,12 @@ class InProcess:
         self._teardown_s = teardown_s
 
     @asynccontextmanager
-    async def episode(self, task: Task) -> AsyncGenerator[InProcessEpisode, None]:
+    async def episode(
+        self,
+        task: Task,
+        *,
+        trace_id: str | None = None,  # noqa: ARG002  (nothing here calls elsewhere)
+    ) -> AsyncGenerator[InProcessEpisode, None]:
         """Begin *task*; leaving runs the template's cleanup."""
         if task.env not in self._environments:
             raise EnvironmentFailed(

@@ -71,7 +71,12 @@ class ProcessPool:
             await self._kill(warm)
 
     @asynccontextmanager
-    async def episode(self, task: Task) -> AsyncGenerator[ControlEpisode, None]:
+    async def episode(
+        self,
+        task: Task,
+        *,
+        trace_id: str | None = None,  # noqa: ARG002  (nothing here calls elsewhere)
+    ) -> AsyncGenerator[ControlEpisode, None]:
         """Begin *task* in a warm process; leaving puts the process back, or kills it."""
         warm = self._idle.pop() if self._idle else await self._start()
         finished = False
@@ -85,10 +90,12 @@ class ProcessPool:
     async def _begin(self, warm: WarmProcess, task: Task) -> ControlEpisode:
         warm.episodes += 1
         start = await warm.session.call("tasks.start", env=task.env, id=task.id, args=dict(task.args))
-        return ControlEpisode(warm.session, start)
+        return ControlEpisode(warm.session.call, start)
 
     async def _put_back(self, warm: WarmProcess, *, finished: bool) -> None:
-        usable = finished or await self._cancelled(warm)
+        usable = finished or (
+            warm.session.healthy and await warm.session.cancelled(within_s=self._teardown_s)
+        )
         if usable and warm.episodes < self._recycle_after:
             self._idle.append(warm)
             return
@@ -100,18 +107,6 @@ class ProcessPool:
                 after_s=self._teardown_s,
             )
         await self._kill(warm)
-
-    async def _cancelled(self, warm: WarmProcess) -> bool:
-        """Whether the process dropped its episode when asked to."""
-        if not warm.session.healthy:
-            return False
-        with anyio.move_on_after(self._teardown_s):
-            try:
-                await warm.session.call("tasks.cancel")
-            except EnvironmentFailed:
-                return False
-            return True
-        return False
 
     async def _start(self) -> WarmProcess:
         try:

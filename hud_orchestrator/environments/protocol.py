@@ -50,8 +50,11 @@ class Episode(Protocol):
 class Placement(Protocol):
     """Where episodes run."""
 
-    def episode(self, task: Task) -> AbstractAsyncContextManager[Episode]:
-        """Begin a task; leaving gives back or destroys what it ran in, within a bounded time."""
+    def episode(self, task: Task, *, trace_id: str | None = None) -> AbstractAsyncContextManager[Episode]:
+        """Begin a task; leaving gives back or destroys what it ran in, within a bounded time.
+
+        *trace_id* names the attempt to whatever the episode calls elsewhere.
+        """
         ...
 
 
