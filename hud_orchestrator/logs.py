@@ -44,6 +44,11 @@ EVENTS = frozenset(
         # environments
         "environment.started",
         "environment.killed",
+        "environment.not_returned",
+        "container.left",
+        "guest.lingering",
+        "guest.left_badly",
+        "guest.abandoned",
         # the embedded service
         "engine.loaded",
         "batch.trained",

@@ -23,10 +23,12 @@ from urllib.request import getproxies, proxy_bypass
 import anyio
 import httpx
 from aiohttp import ClientConnectorError, ClientError, ClientSession, DummyCookieJar, TCPConnector
+from anyio.abc import ByteStream
 from httpx_aiohttp import AiohttpTransport
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
 from hud_orchestrator.clients.retry import Retry
+from hud_orchestrator.clients.tunnel import open_tunnel
 from hud_orchestrator.errors import (
     KeyRefused,
     OutcomeUnknown,
@@ -151,6 +153,18 @@ class Transport:
                         yield self._validated("POST", path, data.encode(), reply)
         except (httpx.RequestError, ClientError) as error:
             raise self._no_answer("POST", path, error) from error
+
+    async def tunnel(self, path: str) -> ByteStream:
+        """Open a WebSocket, as a stream of bytes.
+
+        Raises:
+            OSError: it does not open.
+        """
+        return await open_tunnel(
+            f"ws{self.base_url.removeprefix('http')}{path}",
+            {"Authorization": f"Bearer {self._key}"},
+            proxied=not _is_loopback(self.base_url),
+        )
 
     async def submit(
         self, path: str, body: BaseModel, *, reply: type[T], call: CallId, timeout_s: float

@@ -51,7 +51,7 @@ def as_exit(rollout: Rollout) -> TraceExit:
     return TraceExit(
         status=status,
         reward=rollout.reward,
-        error=None if status == "completed" else rollout.detail or rollout.outcome.value,
+        error=rollout.detail or rollout.outcome.value if status == "error" else None,
         evaluation_result=None if rollout.grade is None else dict(rollout.grade),
         stop_reason=_STOP_REASONS.get(rollout.outcome),
         metadata={OUTCOME: rollout.outcome.value},

@@ -70,7 +70,7 @@ async def test_a_cancelled_rollout_is_over_and_its_trace_says_so(platform: Platf
     ended = await platform.ended(trace)
 
     assert cancelled == {"cancelled": True}
-    assert (ended["status"], ended["error"], ended["reward"]) == ("cancelled", "cancelled", None)
+    assert (ended["status"], ended["error"], ended["reward"]) == ("cancelled", None, None)
     assert (await platform.http.post("/v2/rollouts/cancel", json=cancel)).json() == {"cancelled": False}
 
 

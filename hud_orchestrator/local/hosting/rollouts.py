@@ -143,8 +143,8 @@ class _ByName:
     def __init__(self, placements: Mapping[str, Placement]) -> None:
         self._placements = placements
 
-    def episode(self, task: Task) -> AbstractAsyncContextManager[Episode]:
-        return self._placements[task.env].episode(task)
+    def episode(self, task: Task, *, trace_id: str | None = None) -> AbstractAsyncContextManager[Episode]:
+        return self._placements[task.env].episode(task, trace_id=trace_id)
 
 
 def _task(asked: RolloutSubmit) -> Task:
