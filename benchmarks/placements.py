@@ -12,7 +12,7 @@ from benchmarks.measure import Row, cpu_ms
 from hud_orchestrator.environments.inprocess import InProcess
 from hud_orchestrator.environments.process import ProcessPool
 from hud_orchestrator.environments.protocol import Placement
-from hud_orchestrator.environments.tasksets import load_taskset
+from hud_orchestrator.tasksets.files import load_path
 
 SOURCE = Path(__file__).parents[1] / "examples" / "arithmetic" / "tasks.py"
 AT_ONCE = 8
@@ -34,7 +34,7 @@ async def _measured(log_file: IO[bytes]) -> list[Row]:
 
 
 async def _episodes(placement: Placement) -> float:
-    (task, *_) = load_taskset(SOURCE, name="train")
+    (task, *_) = load_path(SOURCE, member="train")
 
     async def work() -> None:
         async with placement.episode(task) as episode:

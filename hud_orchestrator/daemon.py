@@ -138,7 +138,7 @@ async def _pipeline(
 ) -> AsyncGenerator[Pipeline | None, None]:
     """Everything up to the first ticket; ``None`` when the run has taken and measured all its steps."""
     run = loaded.run
-    train, heldout = tasks(loaded, run.taskset.train), tasks(loaded, run.taskset.heldout)
+    train, heldout = [await tasks(loaded, named) for named in (run.taskset.train, run.taskset.heldout)]
     if await _complete(run, store):
         board.step = run.run.steps
         yield None

@@ -5,23 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from hud_orchestrator.config.file_checks import split_taskset
 from hud_orchestrator.config.load import LoadedRun
 from hud_orchestrator.config.local import BUNDLED_CONTEXT
 from hud_orchestrator.directory import RunDirectory
 from hud_orchestrator.embedded import Addresses, embedded_service
-from hud_orchestrator.environments.tasksets import load_taskset
 from hud_orchestrator.errors import KeyRefused
 from hud_orchestrator.records import Task
 from hud_orchestrator.settings import Settings
+from hud_orchestrator.tasksets.load import load
 
 
-def tasks(loaded: LoadedRun, named: str | None) -> tuple[Task, ...]:
-    """The tasks that the run file names as ``file`` or ``file.py:name``; none for none."""
-    if named is None:
-        return ()
-    file, name = split_taskset(named)
-    return load_taskset(loaded.resolve(file), name=name)
+async def tasks(loaded: LoadedRun, named: str | None) -> tuple[Task, ...]:
+    """The tasks that the run file names; none for none."""
+    return () if named is None else await load(named, resolve=loaded.resolve)
 
 
 def base_model(loaded: LoadedRun) -> str | None:

@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
-from hud_orchestrator.config.file_checks import split_taskset
 from hud_orchestrator.config.load import LoadedRun
 from hud_orchestrator.config.placement import placement_of, tcp_address
+from hud_orchestrator.config.sources import named_source
 from hud_orchestrator.directory import RunDirectory
 from hud_orchestrator.environments.inprocess import InProcess
 from hud_orchestrator.environments.link import Pace
@@ -65,7 +65,8 @@ async def _tcp(loaded: LoadedRun, _: RunDirectory) -> AsyncGenerator[Placement, 
 
 
 def _source(loaded: LoadedRun) -> Path:
-    return loaded.resolve(loaded.run.runtime.source or split_taskset(loaded.run.taskset.train)[0])
+    train = named_source(loaded.run.taskset.train, loaded.resolve)
+    return loaded.resolve(loaded.run.runtime.source or train.name)
 
 
 KINDS: dict[str, Callable[[LoadedRun, RunDirectory], Opened]] = {

@@ -25,30 +25,34 @@ from hud_orchestrator.agents.chat import ChatAgent
 from hud_orchestrator.attempt import Attempter, Limits
 from hud_orchestrator.clients.gateway import Gateway
 from hud_orchestrator.clients.transport import Transport
-from hud_orchestrator.config.file_checks import split_taskset
+from hud_orchestrator.config.sources import named_source
 from hud_orchestrator.environments.process import ProcessPool
-from hud_orchestrator.environments.tasksets import load_taskset
 from hud_orchestrator.errors import ConfigError
 from hud_orchestrator.feedback import PolicyCell
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.policy import Sampling
 from hud_orchestrator.records import Policy, Rollout, Task, Ticket
 from hud_orchestrator.settings import Settings
+from hud_orchestrator.tasksets.files import load_path
+from hud_orchestrator.tasksets.load import from_here, load
 
 log = get_logger()
 
 
 @dataclass
 class Rollouts:
-    """Attempts of one model at the tasks of one file. Use as an async context manager.
+    """Attempts of one model at the tasks of one taskset. Use as an async context manager.
 
     Raises:
-        ConfigError: the file has no tasks, there is no key, or a value cannot be used.
+        ConfigError: there are no tasks, there is no key, or a value cannot be used.
     """
 
     source: str | Path
-    """``tasks.py``, or ``tasks.py:train`` for one of its lists of tasks."""
+    """``tasks.py``, ``tasks.py:train`` for one of its lists of tasks, a ``.json`` or ``.jsonl`` file, a
+    directory, or a taskset of the platform by its name or id."""
     _: KW_ONLY
+    environment: str | Path | None = None
+    """The ``.py`` file that defines the environments. Left out: the source, which is one then."""
     model: str
     """The slug that is sampled."""
     system_prompt: str | None = None
@@ -77,8 +81,8 @@ class Rollouts:
     """Left out: ``HUD_API_KEY``."""
     gateway_url: str | None = None
     """Left out: ``HUD_GATEWAY_URL``."""
-    tasks: tuple[Task, ...] = field(init=False)
-    """The tasks, in the file's order."""
+    tasks: tuple[Task, ...] = field(init=False, default=())
+    """The tasks, in their order; those of the platform are there inside the context."""
 
     def __post_init__(self) -> None:
         if self.grading_reserve_s >= self.deadline_s:
@@ -86,9 +90,13 @@ class Rollouts:
                 f"grading_reserve_s ({self.grading_reserve_s:g}) must be less than deadline_s "
                 f"({self.deadline_s:g})"
             )
-        file, name = split_taskset(str(self.source))
-        self.tasks = load_taskset(Path(file), name=name)
-        self._file = Path(file)
+        named = named_source(str(self.source), from_here)
+        environment = self.environment or (named.name if named.is_module else None)
+        if environment is None:
+            raise ConfigError(f"{self.source}: holds tasks only; name the .py file of their environments")
+        self._file = from_here(str(environment))
+        if named.is_path:
+            self.tasks = load_path(from_here(named.name), member=named.member)
         given = {"api_key": self.api_key, "gateway_url": self.gateway_url}
         settings = Settings.load(**{name: value for name, value in given.items() if value is not None})
         if settings.api_key is None:
@@ -100,6 +108,7 @@ class Rollouts:
         self._attempter: Attempter | None = None
 
     async def __aenter__(self) -> Self:
+        self.tasks = self.tasks or await load(self.source)
         async with AsyncExitStack() as stack:
             transport = await stack.enter_async_context(
                 Transport(self._url, self._key, connections=self.concurrency + 10)

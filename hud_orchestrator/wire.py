@@ -7,7 +7,7 @@ Requests forbid unknown keys, as the real service does; replies that the SDK rea
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator
 
@@ -248,97 +248,77 @@ class TraceExit(Reply):
     metadata: dict[str, Any] | None = None
 
 
-class CompletionKwargs(Reply):
-    """How a hosted agent samples its turns, in OpenAI's words."""
+class TasksetName(Reply):
+    """A taskset, found by its name."""
 
-    max_tokens: int | None = Field(default=None, ge=1)
-    max_completion_tokens: int | None = Field(default=None, ge=1)
-    """The newer name of ``max_tokens``, and stronger."""
-    temperature: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    stop: str | list[str] | None = None
-    seed: int | None = None
+    taskset_id: str
+    name: str
 
 
-class AgentConfig(Reply):
-    """A hosted agent: what is read of the SDK's configuration of one."""
-
-    model: str
-    """The slug that it samples."""
-    checkpoint: None = None
-    """Hosted agents sample the head."""
-    system_prompt: str | None = None
-    max_steps: int = 10
-    """Turns of the model; less than 1: no limit."""
-    timeout_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """For the agent; what it has done by then is graded."""
-    tool_timeout_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    completion_kwargs: CompletionKwargs = CompletionKwargs()
-
-
-class HostedAgent(Reply):
-    """Who acts in a rollout that the platform runs."""
-
-    type: Literal["openai_compatible"]
-    """The kind that models of the catalog have."""
-    config: AgentConfig
-
-
-class HostedTask(Reply):
-    """A task of an environment that the platform knows by name, as rows of tasksets have it."""
-
-    env: str = Field(min_length=1)
-    id: str = Field(min_length=1)
-    args: dict[str, Any] | None = None
-    slug: str | None = None
-
-
-class RolloutSubmit(Reply):
-    """Run a whole rollout: environment, agent and grade."""
-
-    trace_id: str
-    """A UUID; names the rollout from now on."""
-    job_id: str | None = None
-    env: str = Field(min_length=1)
-    task: str = Field(min_length=1)
-    """The template's id."""
-    slug: str | None = None
-    args: dict[str, Any] | None = None
-    agent: HostedAgent
-    group_id: str | None = None
-    parent_trace_id: str | None = None
-    runtime_config: dict[str, Any] | None = None
-    verifier: HostedTask | None = None
-    """The task whose grade decides, in place of this one's own."""
-
-
-class RolloutCancel(Reply):
-    """End a rollout that was submitted."""
-
-    trace_id: str
-
-
-class TraceState(Reply):
-    """What the platform knows of a rollout."""
-
-    status: str
-    """``completed``, ``error`` or ``cancelled`` when it is over."""
-    reward: float | None = None
-    error: str | None = None
-    evaluation_result: dict[str, Any] | None = None
-    stop_reason: str | None = None
-    metadata: dict[str, Any] | None = None
-    num_turns: int | None = None
-
-
-class LeaseRequest(Reply):
-    """Start an environment for a while."""
-
-    environment: str = Field(min_length=1)
-    trace_id: str | None = None
-
-
-class Lease(Reply):
-    """An environment that runs until it is given back."""
+class TasksetRecord(Reply):
+    """A taskset, without its tasks."""
 
     id: str
+    name: str
+    project_id: str | None = None
+    can_edit: bool = False
+    num_tasks: int | None = None
+
+
+class TasksetPage(Reply):
+    """Tasksets, by name."""
+
+    items: list[TasksetRecord]
+    total: int
+
+
+class TasksetExport(Reply):
+    """A taskset with its tasks."""
+
+    name: str | None
+    tasks: list[dict[str, Any]]
+    """``env``, ``scenario`` (the template's id), ``name`` (the slug), ``args`` and the rest of a row."""
+
+
+class EnvironmentName(Request):
+    """The environment of an uploaded task."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str = Field(min_length=1)
+
+
+class TaskUpload(Request):
+    """One task as it is uploaded. Unknown keys are ignored, as in every row of a taskset."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str = Field(min_length=1)
+    """The slug."""
+    env: EnvironmentName
+    task_id: str = Field(min_length=1)
+    """The template's id."""
+    args: dict[str, Any] = Field(default_factory=dict)
+    validation: list[dict[str, Any]] | None = None
+    agent_config: dict[str, Any] | None = None
+    columns: dict[str, Any] | None = None
+    runtime_config: dict[str, Any] | None = None
+    verifier: dict[str, Any] | None = None
+
+
+class TasksetUpload(Request):
+    """``POST /v2/tasks/upload``: tasks to add to a taskset, or to replace in it."""
+
+    taskset_name: str = Field(min_length=1)
+    tasks: list[TaskUpload]
+    project_id: str | None = None
+    taskset_id: str | None = None
+    """Of the taskset that there is; left out: the one of this name, or a new one."""
+
+
+class TasksetUploaded(Reply):
+    """What an upload did."""
+
+    taskset_id: str
+    tasks_created: int
+    tasks_updated: int

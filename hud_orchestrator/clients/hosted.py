@@ -7,7 +7,7 @@ from typing import Any
 
 from hud_orchestrator.clients.retry import READ
 from hud_orchestrator.clients.transport import Transport
-from hud_orchestrator.wire import RolloutCancel, RolloutSubmit, TraceState
+from hud_orchestrator.wire_hosting import RolloutCancel, RolloutSubmit, TraceState
 
 
 class HostedRollouts:

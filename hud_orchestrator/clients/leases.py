@@ -12,7 +12,7 @@ from hud_orchestrator.clients.retry import Retry
 from hud_orchestrator.clients.transport import Transport
 from hud_orchestrator.errors import OrchestratorError
 from hud_orchestrator.logs import get_logger
-from hud_orchestrator.wire import Lease, LeaseRequest
+from hud_orchestrator.wire_hosting import Lease, LeaseRequest
 
 ONCE = Retry(attempts=1, first_wait_s=0, longest_wait_s=0)
 """A lease whose answer was lost would be paid for and never given back: who wants one asks anew."""

@@ -4,37 +4,39 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from hud_orchestrator.config.findings import Check, Finding, Resolve
 from hud_orchestrator.config.local import BUNDLED_CONTEXT
 from hud_orchestrator.config.run import RunFile
+from hud_orchestrator.config.sources import TASKSET_SUFFIXES, named_source
 from hud_orchestrator.config.spelling import suggestion
-
-TASKSET_SUFFIXES = (".json", ".jsonl", ".py")
-
-
-def split_taskset(text: str) -> tuple[str, str | None]:
-    """``tasks.py:hard`` as its file and its list; only a ``.py`` has lists to choose from."""
-    named = re.fullmatch(r"(.+\.py):(.*)", text)
-    return (named[1], named[2]) if named else (text, None)
 
 
 def _tasksets(run: RunFile, resolve: Resolve) -> Iterator[Finding]:
     for key, text in (("taskset.train", run.taskset.train), ("taskset.heldout", run.taskset.heldout)):
-        if text is None:
-            continue
-        file, name = split_taskset(text)
-        if not file.endswith(TASKSET_SUFFIXES):
-            yield Finding(
-                (key,), f'"{text}" is not a taskset; allowed: a .json, .jsonl or .py file, or file.py:name'
-            )
-        elif name is not None and not name.isidentifier():
-            yield Finding((key,), f'"{name}" after the colon is not the name of a list in {file}')
-        else:
-            yield from _file(key, file, resolve)
+        if text is not None:
+            yield from _taskset(key, text, resolve)
+
+
+def _taskset(key: str, text: str, resolve: Resolve) -> Iterator[Finding]:
+    source = named_source(text, resolve)
+    if not source.is_path:
+        return  # the platform is asked when the run starts
+    path = resolve(source.name)
+    if os.path.isdir(path):  # noqa: PTH112
+        return
+    if not source.name.endswith(TASKSET_SUFFIXES):
+        yield Finding(
+            (key,),
+            f'"{text}" is not a taskset; allowed: a .json, .jsonl or .py file, file.py:name, a directory, '
+            f"or a taskset of the platform by name or id",
+        )
+    elif source.member is not None and not source.member.isidentifier():
+        yield Finding((key,), f'"{source.member}" after the colon is not the name of a list in {source.name}')
+    else:
+        yield from _file(key, source.name, resolve)
 
 
 def _file(key: str, file: str, resolve: Resolve) -> Iterator[Finding]:

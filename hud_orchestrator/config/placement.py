@@ -6,9 +6,9 @@ import os
 import re
 from collections.abc import Iterator
 
-from hud_orchestrator.config.file_checks import TASKSET_SUFFIXES, split_taskset
 from hud_orchestrator.config.findings import Check, Finding, Resolve
 from hud_orchestrator.config.run import RunFile
+from hud_orchestrator.config.sources import named_source
 from hud_orchestrator.config.spelling import suggestion
 
 FROM_SOURCE = ("local", "in-process", "subprocess")
@@ -24,9 +24,7 @@ def placement_of(run: RunFile, resolve: Resolve) -> str:
     """The placement: the one that is written, or ``local`` for a taskset on disk and ``hud`` for a name."""
     if run.runtime.placement is not None:
         return run.runtime.placement
-    file = split_taskset(run.taskset.train)[0]
-    on_disk = file.endswith(TASKSET_SUFFIXES) or os.path.exists(resolve(file))  # noqa: PTH110
-    return "local" if on_disk else "hud"
+    return "local" if named_source(run.taskset.train, resolve).is_path else "hud"
 
 
 def tcp_address(placement: str) -> tuple[str, int] | None:
@@ -48,10 +46,13 @@ def _placement(run: RunFile, _: Resolve) -> Iterator[Finding]:
 def _source(run: RunFile, resolve: Resolve) -> Iterator[Finding]:
     if placement_of(run, resolve) not in FROM_SOURCE:
         return
-    source, train = run.runtime.source, split_taskset(run.taskset.train)[0]
+    source, train = run.runtime.source, named_source(run.taskset.train, resolve)
     if source is None:
-        if not train.endswith(".py"):
-            text = f"missing; {train} holds tasks only, so name the .py file that defines their environments"
+        if train.is_data:
+            text = (
+                f"missing; {train.name} holds tasks only, so name the .py file that defines their "
+                f"environments"
+            )
             yield Finding(("runtime.source", "taskset.train", "runtime.placement"), text)
         return
     # os.path says "no" where pathlib raises: on a name that is too long.

@@ -7,8 +7,9 @@
         answer = yield f"{a}+{b}="
         yield 1.0 if answer == str(a + b) else 0.0
 
-Calling the decorated name, ``add(a=2, b=3)``, makes a task row. A yielded string or list of
-messages is a prompt; a number, a dict with ``score`` or an :class:`EvaluationResult` is the grade.
+Calling the decorated name, ``add(a=2, b=3)``, makes a task row, and ``.with_(columns={"digits": 1})``
+says more about it. A yielded string or list of messages is a prompt; a number, a dict with ``score``
+or an :class:`EvaluationResult` is the grade.
 A template may yield further prompts after the first: each is one more turn. The answer is ``None``
 when the agent was cut short before it gave one: a template that grades what was done so far breaks
 out of its turns and yields its grade.
@@ -31,7 +32,7 @@ import inspect
 import json
 from collections.abc import AsyncGenerator, Callable
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -70,11 +71,29 @@ class TaskRow:
     id: str
     args: dict[str, Any] = field(default_factory=dict)
     slug: str = ""
+    """Its name among the others of its taskset; left out: the id, and a few digits of the arguments."""
     columns: dict[str, Any] | None = None
+    """Facets by which tasks are chosen and results are shown, such as ``{"difficulty": "easy"}``."""
+    agent_config: dict[str, Any] | None = None
+    """``timeout_seconds`` is how long the agent has."""
+    runtime_config: dict[str, Any] | None = None
+    """What the environment asks of the machine that it runs on."""
+    verifier: TaskRow | None = None
+    """The task whose grade decides, in place of this one's own."""
 
     def __post_init__(self) -> None:
         if not self.slug:
             object.__setattr__(self, "slug", default_slug(self.id, self.args))
+
+    def with_(self, **changes: Any) -> TaskRow:
+        """The same task with other fields: ``add(a=1, b=2).with_(slug="easy", columns={"digits": 1})``.
+
+        Raises:
+            TypeError: a row has no such field.
+        """
+        if "args" in changes and "slug" not in changes and self.slug == default_slug(self.id, self.args):
+            changes["slug"] = ""
+        return replace(self, **changes)
 
 
 def default_slug(template: str, args: dict[str, Any]) -> str:

@@ -23,7 +23,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from hud_orchestrator.records import Outcome, Rollout
-from hud_orchestrator.wire import TraceExit, TraceState
+from hud_orchestrator.wire import TraceExit
+from hud_orchestrator.wire_hosting import TraceState
 
 OVER = frozenset({"completed", "error", "cancelled"})
 """States after which nothing changes."""

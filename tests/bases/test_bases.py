@@ -15,11 +15,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hud_orchestrator.config.local import BUNDLED_CONTEXT
 from hud_orchestrator.environments.inprocess import InProcess
-from hud_orchestrator.environments.tasksets import load_taskset
 from hud_orchestrator.errors import ConfigError
 from hud_orchestrator.local.bases import prepare
 from hud_orchestrator.local.bases.cache import built_once
 from hud_orchestrator.records import Task
+from hud_orchestrator.tasksets.files import load_path
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -52,7 +52,7 @@ def answers(directory: Path, prompts: Sequence[str], *, sample: bool) -> list[st
 async def reward(directory: Path, example: str, *, sample: bool) -> float:
     """Mean reward on the example's held-out tasks."""
     source = EXAMPLES / example / "tasks.py"
-    tasks: Sequence[Task] = load_taskset(source, name="heldout")[:64]
+    tasks: Sequence[Task] = load_path(source, member="heldout")[:64]
     placement = InProcess(source, teardown_s=1)
     prompts = []
     for task in tasks:

@@ -11,10 +11,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from hud_orchestrator.config.local import BUNDLED_CONTEXT
-from hud_orchestrator.environments.tasksets import load_taskset
 from hud_orchestrator.local.bases.bytes_tokenizer import bytes_tokenizer
 from hud_orchestrator.local.bases.exercises import Subject, draw, is_reserved
 from hud_orchestrator.local.bases.lessons import lesson, measure
+from hud_orchestrator.tasksets.files import load_path
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SUBJECTS: tuple[Subject, ...] = ("arithmetic", "sorting")
@@ -29,7 +29,7 @@ def loaded(tiny: Path) -> tuple[Any, Any]:
 
 def held_out(example: str) -> list[tuple[str, str]]:
     """Prompts and right answers of the example's held-out tasks."""
-    rows = [task.args for task in load_taskset(EXAMPLES / example / "tasks.py", name="heldout")]
+    rows = [task.args for task in load_path(EXAMPLES / example / "tasks.py", member="heldout")]
     if example == "arithmetic":
         return [(f"{row['a']}+{row['b']}=", str(row["a"] + row["b"])) for row in rows]
     return [(f"sort {row['digits']}", "".join(sorted(row["digits"]))) for row in rows]

@@ -29,10 +29,10 @@ def test_what_init_writes_is_valid_as_it_is(hud_orchestrate: Shell) -> None:
 
 
 def test_init_writes_tasks_that_can_be_loaded(hud_orchestrate: Shell, work: Path) -> None:
-    from hud_orchestrator.environments.tasksets import load_taskset
+    from hud_orchestrator.tasksets.files import load_path
 
     hud_orchestrate("init", "deep/er/my.yaml")
-    train, heldout = (load_taskset(work / "deep/er/tasks.py", name=name) for name in ("train", "heldout"))
+    train, heldout = (load_path(work / "deep/er/tasks.py", member=name) for name in ("train", "heldout"))
 
     assert len(train) + len(heldout) == 900
     assert not {task.slug for task in train} & {task.slug for task in heldout}

@@ -9,8 +9,8 @@ import pytest
 
 from hud_orchestrator.config.load import load
 from hud_orchestrator.environments.inprocess import InProcess
-from hud_orchestrator.environments.tasksets import load_taskset
 from hud_orchestrator.records import Task
+from hud_orchestrator.tasksets.files import load_path
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ("arithmetic", "sorting", "extraction")
@@ -35,7 +35,7 @@ async def reward(example: str, task: Task, answer: str | None) -> float:
 
 @pytest.mark.parametrize("example", EXAMPLES)
 async def test_the_right_answer_is_worth_one_and_no_answer_nothing(example: str) -> None:
-    for task in load_taskset(source(example), name="heldout")[:5]:
+    for task in load_path(source(example), member="heldout")[:5]:
         assert await reward(example, task, right_answer(task)) == pytest.approx(1)
         assert await reward(example, task, "no idea") == 0
         assert await reward(example, task, None) == 0
@@ -43,8 +43,8 @@ async def test_the_right_answer_is_worth_one_and_no_answer_nothing(example: str)
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_no_held_out_task_is_trained_on(example: str) -> None:
-    train = {task.slug for task in load_taskset(source(example), name="train")}
-    heldout = {task.slug for task in load_taskset(source(example), name="heldout")}
+    train = {task.slug for task in load_path(source(example), member="train")}
+    heldout = {task.slug for task in load_path(source(example), member="heldout")}
 
     assert len(train) >= 200
     assert len(heldout) >= 40

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hud_orchestrator.agents.chat import ChatAgent
 from hud_orchestrator.policy import Sampling
 from hud_orchestrator.rules.seeds import derive
-from hud_orchestrator.wire import AgentConfig
+from hud_orchestrator.wire_hosting import AgentConfig
 
 MAX_TOKENS = 1024
 """Of a turn, when the client does not say."""

@@ -27,7 +27,8 @@ from hud_orchestrator.local.traces import Traces, plain_id
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.records import Outcome, Policy, Rollout, Task, Ticket
 from hud_orchestrator.rules.trace_states import as_exit
-from hud_orchestrator.wire import HostedTask, RolloutSubmit, TraceEnter
+from hud_orchestrator.wire import TraceEnter
+from hud_orchestrator.wire_hosting import HostedTask, RolloutSubmit
 
 AT_ONCE = 64
 """Hosted rollouts in flight; the others wait, and their clocks with them."""

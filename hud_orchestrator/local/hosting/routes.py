@@ -15,7 +15,7 @@ from hud_orchestrator.local.openapi import Endpoint
 from hud_orchestrator.local.openapi.replies import Accepted, Leased, RolloutAccepted, RolloutCancelled
 from hud_orchestrator.local.replies import Refused
 from hud_orchestrator.local.service import Service
-from hud_orchestrator.wire import LeaseRequest, RolloutCancel, RolloutSubmit
+from hud_orchestrator.wire_hosting import LeaseRequest, RolloutCancel, RolloutSubmit
 
 
 def hosting_routes(service: Service, hosted: Hosting) -> list[Endpoint]:

@@ -1,0 +1,46 @@
+"""What the name of a taskset names: a file, a list in a module, a directory, or a taskset of the platform."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+from hud_orchestrator.config.findings import Resolve
+
+TASKSET_SUFFIXES = (".json", ".jsonl", ".py")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedSource:
+    """A name, taken apart."""
+
+    name: str
+    """A path as it was written, or the name or id of a taskset of the platform."""
+    member: str | None
+    """The variable of a module, from ``file.py:variable``."""
+    is_path: bool
+
+    @property
+    def is_module(self) -> bool:
+        """Whether it is a ``.py`` file, which may define environments too."""
+        return self.is_path and self.name.endswith(".py")
+
+    @property
+    def is_data(self) -> bool:
+        """Whether it holds tasks and no environments: data, a directory, or a taskset of the platform."""
+        suffix = os.path.splitext(self.name)[1]  # noqa: PTH122
+        return not self.is_path or suffix in ("", ".json", ".jsonl")
+
+
+def named_source(text: str, resolve: Resolve) -> NamedSource:
+    """Take *text* apart: a path when it looks like one or is there on disk, else a name of the platform.
+
+    ``team/name`` is a name unless there is such a directory; ``./name`` and ``name/`` are paths.
+    """
+    split = re.fullmatch(r"(.+\.py):(.*)", text, re.DOTALL)
+    name, member = (split[1], split[2]) if split else (text, None)
+    looks_like_one = bool(re.search(r"^[./~]|/$|\.[A-Za-z]+$", name))
+    # os.path says "no" where pathlib raises: on a name that is too long.
+    is_path = looks_like_one or os.path.exists(resolve(name))  # noqa: PTH110
+    return NamedSource(name=name, member=member, is_path=is_path)

@@ -1,0 +1,8 @@
+"""Tasksets: rows of ``{"env", "id", "args", ...}`` from modules, data files and the platform.
+
+load      what a name names, as tasks, selected
+files     one file or directory
+modules   rows that a Python module defines
+rows      one row, as a task and back
+select    by columns, slugs and numbers
+"""
