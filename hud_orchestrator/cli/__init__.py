@@ -8,6 +8,7 @@ import typer
 
 from hud_orchestrator import __version__
 from hud_orchestrator.cli.curve import curve
+from hud_orchestrator.cli.env import env
 from hud_orchestrator.cli.exits import exit_code
 from hud_orchestrator.cli.init import init
 from hud_orchestrator.cli.models import models
@@ -33,6 +34,7 @@ app.command("run")(run)
 app.command("curve")(curve)
 app.command("serve")(serve)
 app.add_typer(models, name="models")
+app.add_typer(env, name="env")
 
 
 def _print_version(wanted: bool) -> None:

@@ -14,12 +14,10 @@ import anyio.abc
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from hud_orchestrator.environments.protocol import Messages, as_messages, as_result, as_tools
+from hud_orchestrator.environments.rpc import FRAME_LIMIT
 from hud_orchestrator.environments.toolservers import ToolServers
 from hud_orchestrator.errors import EnvironmentClosed, EnvironmentFailed, EnvironmentLost
 from hud_orchestrator.toolbox import ToolResult
-
-FRAME_LIMIT = 16 * 2**20
-"""Bytes of the longest frame, both ways."""
 
 OLD_FRAME_LIMIT = 2**16
 """Bytes of the longest frame that the SDK's servers took before 0.6.21."""

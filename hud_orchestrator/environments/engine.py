@@ -48,7 +48,6 @@ class Engine:
         """Containers that are to be removed, and are still being made."""
         try:
             self._client = docker.from_env(timeout=CALL_S)
-            self._client.ping()
         except (docker.errors.DockerException, requests.RequestException) as error:
             raise ConfigError(
                 f"runtime.placement: docker: no engine answers ({error}); start one, or set DOCKER_HOST"

@@ -12,7 +12,8 @@ import anyio.abc
 from anyio.streams.buffered import BufferedByteStream
 
 from hud_orchestrator.environments.bindings import Manifest, as_manifest
-from hud_orchestrator.environments.control import FRAME_LIMIT, ControlSession
+from hud_orchestrator.environments.control import ControlSession
+from hud_orchestrator.environments.rpc import FRAME_LIMIT
 from hud_orchestrator.errors import EnvironmentClosed, EnvironmentFailed, EnvironmentLost, ToolsLost
 
 AGAIN_S = 0.5

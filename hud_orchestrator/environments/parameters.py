@@ -34,6 +34,17 @@ def parameters_of(function: Callable[..., Any]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": required}
 
 
+def arguments_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """The schema of a template's arguments; of those that JSON cannot say, no more than their names."""
+    named = inspect.signature(function).parameters
+    try:
+        schema = parameters_of(function)
+    except TypeError:
+        schema = {"type": "object", "properties": {name: {} for name in named}}
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in named.values())
+    return schema if open_ended else {**schema, "additionalProperties": False}
+
+
 def _schema(hint: Any) -> dict[str, Any]:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:

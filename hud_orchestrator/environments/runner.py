@@ -17,7 +17,11 @@ LAST_TURNS = 100
 
 
 class TaskMistake(Exception):
-    """The task names an unknown template, or arguments that it does not take."""
+    """The task names arguments that its template does not take, or is in no state for this."""
+
+
+class UnknownTemplate(TaskMistake):
+    """The task names a template that the environment does not have."""
 
 
 class Runner:
@@ -33,13 +37,14 @@ class Runner:
         """Run the template to its first prompt.
 
         Raises:
-            TaskMistake: there is no such template, or it does not take these arguments.
+            UnknownTemplate: there is no such template.
+            TaskMistake: it does not take these arguments.
             NotAFrame: it yielded no prompt.
         """
         await self.close()
         known = self._environment.templates
         if template not in known:
-            raise TaskMistake(
+            raise UnknownTemplate(
                 f"environment {self._environment.name!r} has no template {template!r}; it has {sorted(known)}"
             )
         function = known[template].function
