@@ -31,6 +31,7 @@ EVENTS = frozenset(
         # the pipeline
         "rollout.failed",
         "rollout.retried",
+        "rollout.not_cancelled",
         "group.dropped",
         "member.dropped",
         "group.readmitted",

@@ -71,7 +71,7 @@ def hosting(
     (directory / "environments" / "words.py").write_text("not_an_environment = 1")
     options = ("--environments", str(directory / "environments"))
     with serving(directory, environ, cache_home, *options) as addresses:
-        yield addresses
+        yield addresses | {"HOSTING_DIRECTORY": str(directory)}
 
 
 @dataclass

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import anyio
 
 from hud_orchestrator.clients.transport import Transport
 from hud_orchestrator.environments.process import ProcessPool
-from hud_orchestrator.errors import EnvironmentFailed
 from hud_orchestrator.local.hosting.leases import Leases
 from hud_orchestrator.local.hosting.rollouts import AT_ONCE, HostedRollouts
+from hud_orchestrator.local.hosting.serving import serve
 from hud_orchestrator.local.settings import ServiceSettings
 from hud_orchestrator.local.traces import Traces
 
@@ -28,12 +29,6 @@ class Hosting:
 
 RECYCLE_AFTER = 5000
 TEARDOWN_S = 2.0
-
-
-@asynccontextmanager
-async def serve(source: Path, environment: str) -> AsyncGenerator[tuple[str, int], None]:
-    raise EnvironmentFailed("soon")
-    yield "", 0
 
 
 @asynccontextmanager
@@ -66,6 +61,6 @@ async def hosting(
                 seed=settings.seed,
                 group=group,
             ),
-            leases=Leases(sources, serve, group=group),
+            leases=Leases(sources, partial(serve, log_file=log_file), group=group),
         )
         group.cancel_scope.cancel()
