@@ -1,9 +1,8 @@
 """Attempts that run elsewhere, whole: here they are submitted, waited for, and folded into rollouts.
 
-    |<--------------------------- deadline_s --------------------------->|
-    submit    the platform starts an environment, and its agent acts     | grade             | cancel there
-                                                                         ^ grading_reserve_s |   CANCEL_S at most
-                                                                           before the end: the agent's limit
+    |<------------------------ deadline_s ------------------------>|
+    submit    the platform starts an environment,    | grade       | cancel it there, in CANCEL_S at most
+              and its agent acts                     ^ grading_reserve_s before the end: the agent's limit
 
 What comes back is a reward, the whole evaluation and the trace id. The tokens stay with the service, which
 finds them again when it is told to train on the id; the reward that it trains with is its own, so that is
@@ -150,6 +149,7 @@ class HostedTrials:
                 temperature=temperature,
                 top_p=sampling.top_p,
                 stop=list(sampling.stop) or None,
+                extra_body={"return_token_ids": True},
                 seed=derive(sampling.seed, *who, ticket.member, attempt),
             ),
         )

@@ -6,17 +6,28 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
+import anyio.to_thread
+
+from hud_orchestrator.clients.leases import Leases
+from hud_orchestrator.clients.transport import Transport
 from hud_orchestrator.config.load import LoadedRun
 from hud_orchestrator.config.placement import placement_of, tcp_address
-from hud_orchestrator.config.sources import named_source
 from hud_orchestrator.directory import RunDirectory
+from hud_orchestrator.environments.containers import Containers
+from hud_orchestrator.environments.engine import Engine
+from hud_orchestrator.environments.hud import Provided, Provider
 from hud_orchestrator.environments.inprocess import InProcess
+from hud_orchestrator.environments.leased import Leased
 from hud_orchestrator.environments.link import Pace
 from hud_orchestrator.environments.process import ProcessPool
 from hud_orchestrator.environments.protocol import Placement
 from hud_orchestrator.environments.served import Served
 from hud_orchestrator.environments.source import SourceMistake
-from hud_orchestrator.errors import ConfigError
+from hud_orchestrator.errors import ConfigError, KeyRefused
+from hud_orchestrator.settings import Settings
+
+SANDBOXES: dict[str, Provider] = {"modal": "ModalRuntime", "daytona": "DaytonaRuntime"}
+"""Classes of HUD's SDK."""
 
 Opened = AbstractAsyncContextManager[Placement]
 
@@ -39,7 +50,7 @@ async def _local(loaded: LoadedRun, directory: RunDirectory) -> AsyncGenerator[P
     runtime = loaded.run.runtime
     with directory.environments_log.open("ab") as log_file:
         async with ProcessPool(
-            _source(loaded),
+            source_of(loaded),
             log_file=log_file,
             recycle_after=runtime.recycle_after,
             teardown_s=runtime.teardown_s,
@@ -50,21 +61,53 @@ async def _local(loaded: LoadedRun, directory: RunDirectory) -> AsyncGenerator[P
 @asynccontextmanager
 async def _in_process(loaded: LoadedRun, _: RunDirectory) -> AsyncGenerator[Placement, None]:
     try:
-        yield InProcess(_source(loaded), teardown_s=loaded.run.runtime.teardown_s)
+        yield InProcess(source_of(loaded), teardown_s=loaded.run.runtime.teardown_s)
     except SourceMistake as error:
         raise ConfigError(f"runtime.source: {error}") from error
 
 
 @asynccontextmanager
 async def _tcp(loaded: LoadedRun, _: RunDirectory) -> AsyncGenerator[Placement, None]:
-    runtime = loaded.run.runtime
     address = tcp_address(placement_of(loaded.run, loaded.resolve))
     assert address is not None  # the run file was checked
-    pace = Pace(ready_s=runtime.ready_timeout_s, teardown_s=runtime.teardown_s)
-    yield Served(*address, pace=pace)
+    yield Served(*address, pace=_pace(loaded))
 
 
-def _source(loaded: LoadedRun) -> Path:
+@asynccontextmanager
+async def _docker(loaded: LoadedRun, directory: RunDirectory) -> AsyncGenerator[Placement, None]:
+    runtime = loaded.run.runtime
+    # The run's directory is held by one daemon at a time, and so are containers with its name on them.
+    engine = await anyio.to_thread.run_sync(Engine, str(directory.path.absolute()))
+    async with Containers(
+        engine, image=runtime.image, port=runtime.port, environ=runtime.environ, pace=_pace(loaded)
+    ) as containers:
+        yield containers
+
+
+@asynccontextmanager
+async def _hud(loaded: LoadedRun, _: RunDirectory) -> AsyncGenerator[Placement, None]:
+    settings = Settings.load()
+    if settings.api_key is None:
+        raise KeyRefused("HUD_API_KEY is not set, and runtime.placement: hud needs it to lease environments")
+    connections = loaded.run.rollout.concurrency + 10
+    async with Transport(settings.runtime_url, settings.api_key, connections=connections) as runtime:
+        yield Leased(Leases(runtime), pace=_pace(loaded))
+
+
+@asynccontextmanager
+async def _sandbox(loaded: LoadedRun, _: RunDirectory) -> AsyncGenerator[Placement, None]:
+    provider = SANDBOXES[placement_of(loaded.run, loaded.resolve)]
+    async with Provided(provider, loaded.run.runtime.options, pace=_pace(loaded)) as provided:
+        yield provided
+
+
+def _pace(loaded: LoadedRun) -> Pace:
+    runtime = loaded.run.runtime
+    return Pace(ready_s=runtime.ready_timeout_s, teardown_s=runtime.teardown_s)
+
+
+def source_of(loaded: LoadedRun) -> Path:
+    """The file that defines the environments."""
     train = named_source(loaded.run.taskset.train, loaded.resolve)
     return loaded.resolve(loaded.run.runtime.source or train.name)
 
@@ -73,5 +116,9 @@ KINDS: dict[str, Callable[[LoadedRun, RunDirectory], Opened]] = {
     "local": _local,
     "in-process": _in_process,
     "tcp": _tcp,
+    "docker": _docker,
+    "hud": _hud,
+    "modal": _sandbox,
+    "daytona": _sandbox,
 }
 """How each placement is opened, by the part of ``runtime.placement`` before ``://``."""

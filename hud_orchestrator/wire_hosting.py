@@ -22,6 +22,8 @@ class CompletionKwargs(Reply):
     top_p: float | None = Field(default=None, gt=0, le=1)
     stop: str | list[str] | None = None
     seed: int | None = None
+    extra_body: dict[str, Any] | None = None
+    """Asks HUD's gateway for token ids, which it then keeps; the embedded service always does."""
 
 
 class AgentConfig(Reply):
