@@ -32,19 +32,13 @@ def serve(
     The line HUD_SERVE_PORT=<port> on standard output says that it listens. There is no password: whoever
     reaches the port may run its tasks.
     """
-    import asyncio
-    import sys
-
-    from hud_orchestrator.environments.server import chosen, serve_until_told
+    from hud_orchestrator.environments.server import serve_file
     from hud_orchestrator.environments.source import SourceMistake
     from hud_orchestrator.errors import ConfigError, RunFailed
 
     try:
-        environment = chosen(source, name)
+        serve_file(source, name, host=host, port=port)
     except SourceMistake as error:
         raise ConfigError(str(error)) from error
-    print(f"serving {environment.name!r} of {source}", file=sys.stderr)
-    try:
-        asyncio.run(serve_until_told(environment, host=host, port=port))
     except OSError as error:
         raise RunFailed(f"cannot listen on {host}:{port}: {error.strerror}") from error

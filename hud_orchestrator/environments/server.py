@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from hud_orchestrator.environments.mcp_answers import NAME, answer_http, tools_binding
 from hud_orchestrator.environments.rpc import (
@@ -138,18 +138,25 @@ def chosen(source: Path, name: str | None) -> Environment:
     return known[name]
 
 
-async def serve_until_told(environment: Environment, *, host: str, port: int) -> None:
-    """Serve until SIGTERM or SIGINT, and tell the port on standard output.
+def serve_file(source: Path, name: str | None, *, host: str, port: int) -> None:
+    """Serve the environment of a file until SIGTERM or SIGINT, and tell the port on standard output.
 
     Raises:
+        SourceMistake: there is no such environment.
         OSError: the port cannot be had.
     """
+    # What the file prints, already when it is imported, is for people.
+    announced, sys.stdout = sys.stdout, sys.stderr
+    environment = chosen(source, name)
+    asyncio.run(_serve_until_told(EnvironmentServer(environment, host=host, port=port), announced))
+
+
+async def _serve_until_told(server: EnvironmentServer, announced: TextIO) -> None:
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
-    announced, sys.stdout = sys.stdout, sys.stderr  # what templates print is for people
-    async with EnvironmentServer(environment, host=host, port=port) as server:
+    async with server:
         print(f"{ANNOUNCEMENT}{server.port}", file=announced, flush=True)
         await told.wait()
 
@@ -163,8 +170,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     given = parser.parse_args()
     try:
-        environment = chosen(given.source, given.env)
-        asyncio.run(serve_until_told(environment, host=given.host, port=given.port))
+        serve_file(given.source, given.env, host=given.host, port=given.port)
     except (SourceMistake, OSError) as error:
         sys.exit(str(error))
 
