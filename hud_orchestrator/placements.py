@@ -12,6 +12,7 @@ from hud_orchestrator.clients.leases import Leases
 from hud_orchestrator.clients.transport import Transport
 from hud_orchestrator.config.load import LoadedRun
 from hud_orchestrator.config.placement import placement_of, tcp_address
+from hud_orchestrator.config.sources import named_source
 from hud_orchestrator.directory import RunDirectory
 from hud_orchestrator.environments.containers import Containers
 from hud_orchestrator.environments.engine import Engine

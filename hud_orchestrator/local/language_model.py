@@ -9,6 +9,7 @@ one is wanted.
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -58,6 +59,7 @@ class LanguageModel:
         }
         """The module's own values of the trained parameters; of an adapter, only the shapes matter."""
         self._module = module
+        self._cache_word = _cache_word(module)
         self._slots = _slots(module)
         self._installed: Tensors = {}
         self._wanted: Tensor | None = None
@@ -91,7 +93,7 @@ class LanguageModel:
             Shape [N, V].
         """
         self._wanted = wanted
-        given = {"attention_mask": attention_mask, "position_ids": position_ids, "past_key_values": cache}
+        given = {"attention_mask": attention_mask, "position_ids": position_ids, self._cache_word: cache}
         arguments: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         self._install(tensors)
         logits: Tensor = self._module(input_ids, use_cache=cache is not None, **arguments).logits
@@ -110,6 +112,12 @@ class LanguageModel:
         assert self._wanted is not None
         hidden = inputs[0].flatten(0, -2).index_select(0, self._wanted)
         return (hidden.to(cast("Tensor", head.weight).dtype),)
+
+
+def _cache_word(module: nn.Module) -> str:
+    """What forward calls the cache: transformers 5.24 has given it another name."""
+    model = module.get_base_model() if hasattr(module, "get_base_model") else module  # type: ignore[operator]
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
 def load_language_model(

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from hud_orchestrator.environments.guests import Guests
 from hud_orchestrator.local.app import build_app
 from hud_orchestrator.local.catalog import Catalog
 from hud_orchestrator.local.hosting.host import hosting
@@ -175,7 +176,9 @@ async def running(state_dir: Path, model: Path, **more: Any) -> AsyncIterator[Wo
     service = Service(given, Catalog(given.state_dir, given.bases))
     sources = await find_environments(given.environments)
     # Nobody listens there: without a socket, what is hosted has no gateway to sample from.
-    async with hosting(given, service.traces, sources, url="http://127.0.0.1:1") as hosted:
+    hosted_there = hosting(given, service.traces, sources, url="http://127.0.0.1:1")
+    # In a task of its own, for fixtures are left in another task than they were entered in.
+    async with Guests() as house, house.held(hosted_there, named="hosting", leave_s=10) as hosted:
         app = build_app(service, hosted)
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app=app), base_url="http://test", headers=KEY, timeout=30
