@@ -20,6 +20,19 @@ WRONG = {"Authorization": "Bearer wrong"}
 USER = {"role": "user", "content": "hello"}
 
 
+SUMS = """
+from hud_orchestrator import Environment
+
+env = Environment("sums")
+
+
+@env.template()
+async def add(a: int, b: int):
+    answer = yield f"{a}+{b}="
+    yield 1.0 if answer == str(a + b) else 0.0
+"""
+
+
 class Documented:
     """Looks that every reply is one that the document allows, and remembers what was asked."""
 
@@ -113,7 +126,13 @@ async def test_everything_needs_the_key_but_the_route_that_never_gets_one(ask: D
     assert open_ones == [("/v3/api/sdk-events/cli", "post")]
 
 
-async def test_every_operation_replies_as_the_document_says(world: World, ask: Documented) -> None:
+async def test_every_operation_replies_as_the_document_says(tmp_path: Path, model_dir: Path) -> None:
+    (tmp_path / "sums.py").write_text(SUMS)
+    async with running(tmp_path / "state", model_dir, environments=[str(tmp_path / "sums.py")]) as world:
+        await _every_operation(world, Documented(world.http, (await world.http.get("/openapi.json")).json()))
+
+
+async def _every_operation(world: World, ask: Documented) -> None:
     base = (await ask("GET", f"/v2/models/resolve?model={world.base}"))["id"]
     fork = await ask("POST", "/v2/models/fork", {"source_model_id": base, "name": "fork"})
     train, job, trace = f"/v1/models/{fork['id']}/train", "1" * 32, "2" * 32
@@ -156,6 +175,13 @@ async def test_every_operation_replies_as_the_document_says(world: World, ask: D
         await ask("GET", path)
     for path in [f"/v2/trace/{trace}", f"/v2/trace/{trace}/events"]:
         await ask("GET", path)
+
+    agent = {"type": "openai_compatible", "config": {"model": "fork", "completion_kwargs": {"max_tokens": 4}}}
+    hosted = {"trace_id": "4" * 32, "env": "sums", "task": "add", "args": {"a": 1, "b": 2}, "agent": agent}
+    await ask("POST", "/v2/rollouts/submit", hosted)
+    await ask("POST", "/v2/rollouts/cancel", {"trace_id": "4" * 32})
+    lease = await ask("POST", "/runtime/sessions", {"environment": "sums"})
+    await ask("DELETE", f"/runtime/sessions/{lease['id']}")
 
     assert ask.succeeded == operations(ask.document)
 
