@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from hud_orchestrator.agents.chat import ChatAgent
 from hud_orchestrator.agents.own import load_agent
 from hud_orchestrator.agents.protocol import Agent
-from hud_orchestrator.attempt import Attempter, Limits
+from hud_orchestrator.attempt import Attempter
 from hud_orchestrator.client_loss import Differentiate, differentiator
 from hud_orchestrator.clients.gateway import Gateway
 from hud_orchestrator.config.losses import CLIENT, client_loss, is_group_relative
@@ -17,12 +19,39 @@ from hud_orchestrator.environments.protocol import Placement
 from hud_orchestrator.errors import ConfigError
 from hud_orchestrator.evaluation import Evaluator
 from hud_orchestrator.feedback import PolicyCell
+from hud_orchestrator.ladder import Limits
 from hud_orchestrator.metrics import Scoreboard
 from hud_orchestrator.policy import Sampling
 from hud_orchestrator.records import Outcome, Task, Treatment
+from hud_orchestrator.rules.curriculum import Curriculum, CurriculumRule
+from hud_orchestrator.rules.order import MixedOrder, Order, TaskOrder
 from hud_orchestrator.rules.requests import Recipe
 from hud_orchestrator.rules.schedule import Schedule
+from hud_orchestrator.rules.seeds import derive
 from hud_orchestrator.store.history import History
+
+
+def make_order(run: RunFile, parts: Sequence[tuple[Task, ...]]) -> Order:
+    """Which task stands at which position, from the tasks of every entry of ``taskset.train``."""
+    seed, shuffle = run.run.seed, run.taskset.shuffle
+    weights = [entry.weight for entry in run.taskset.train if entry.weight is not None]
+    if len(parts) == 1 or not weights:
+        return TaskOrder([task for part in parts for task in part], seed=seed, shuffle=shuffle)
+    orders = [
+        TaskOrder(part, seed=derive(seed, "source", place), shuffle=shuffle)
+        for place, part in enumerate(parts)
+    ]
+    return MixedOrder(orders, weights=weights, seed=derive(seed, "mixture"))
+
+
+def make_curriculum(run: RunFile, order: Order, tasks: Sequence[Task]) -> Curriculum | None:
+    """What chooses among *tasks* by their solve rates, ``None`` when it is off."""
+    section = run.taskset.curriculum
+    if not section.is_on:
+        return None
+    facts = section.model_dump(exclude={"weighting"})
+    rule = CurriculumRule(near_half=section.weighting == "near_half", **facts)
+    return Curriculum(order, rule, tasks, seed=derive(run.run.seed, "curriculum"))
 
 
 def make_evaluator(
@@ -64,6 +93,8 @@ def make_attempter(
         limits=Limits(
             deadline_s=run.rollout.deadline_s,
             grading_reserve_s=run.rollout.grading_reserve_s,
+            start_s=math.inf if run.rollout.start_s is None else run.rollout.start_s,
+            group_s=run.rollout.group_limit_s,
             infrastructure_retries=run.rollout.infrastructure_retries,
             retried=retried,
         ),

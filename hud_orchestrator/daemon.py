@@ -14,8 +14,10 @@ from hud_orchestrator import logs
 from hud_orchestrator.assembly import (
     make_agent,
     make_attempter,
+    make_curriculum,
     make_differentiate,
     make_evaluator,
+    make_order,
     recipe,
     schedule,
 )
@@ -27,14 +29,14 @@ from hud_orchestrator.config.load import LoadedRun
 from hud_orchestrator.config.resolved import resolved_lines
 from hud_orchestrator.config.run import RunFile
 from hud_orchestrator.directory import RunDirectory, write_atomically
-from hud_orchestrator.edges import base_model, service, tasks
+from hud_orchestrator.edges import base_model, service
 from hud_orchestrator.embedded import Addresses
 from hud_orchestrator.errors import ConfigError, ExitCode, exit_code_of, leaves
 from hud_orchestrator.feedback import Drain, PolicyCell
 from hud_orchestrator.metrics import Scoreboard
 from hud_orchestrator.placements import placement
 from hud_orchestrator.resume import Standing, find_or_fork, standing
-from hud_orchestrator.rules.order import TaskOrder
+from hud_orchestrator.rules.order import Order
 from hud_orchestrator.settings import redacted
 from hud_orchestrator.stages.train import Trainer
 from hud_orchestrator.store.database import Database
@@ -43,6 +45,7 @@ from hud_orchestrator.store.ledger import Ledger
 from hud_orchestrator.store.trajectories import Trajectories
 from hud_orchestrator.summary import Summary, summarize, write_summary
 from hud_orchestrator.supervisor import Pipeline, evaluate_when_due, run_pipeline, watch_signals
+from hud_orchestrator.tasksets.parts import RunTasks, load_run_tasks
 
 CLOSING_S = 20.0
 """Seconds for the last rows and the summary, whatever ended the run."""
@@ -138,7 +141,7 @@ async def _pipeline(
 ) -> AsyncGenerator[Pipeline | None, None]:
     """Everything up to the first ticket; ``None`` when the run has taken and measured all its steps."""
     run = loaded.run
-    train, heldout = [await tasks(loaded, named) for named in (run.taskset.train, run.taskset.heldout)]
+    tasks = await load_run_tasks(run.taskset, resolve=loaded.resolve, seed=run.run.seed)
     if await _complete(run, store):
         board.step = run.run.steps
         yield None
@@ -163,7 +166,7 @@ async def _pipeline(
         log.info("run.started", model=model.model_name, after_step=stand.policy.version, steps=run.run.steps)
         pipeline = Pipeline(
             run=run,
-            order=TaskOrder(train, seed=run.run.seed, shuffle=run.taskset.shuffle),
+            order=await _order(run, tasks, stand, store.trajectories, board),
             attempter=attempter,
             trainer=Trainer(
                 training=training,
@@ -178,7 +181,7 @@ async def _pipeline(
             policy=policy,
             trajectories=store.trajectories,
             standing=stand,
-            evaluator=make_evaluator(run, heldout, attempter, store.history, board),
+            evaluator=make_evaluator(run, tasks.heldout, attempter, store.history, board),
             board=board,
             drain=drain,
         )
@@ -187,6 +190,19 @@ async def _pipeline(
         board.phase = "training"
         board.training_since = time.monotonic()
         yield pipeline if stand.policy.version < run.run.steps else None
+
+
+async def _order(
+    run: RunFile, tasks: RunTasks, stand: Standing, trajectories: Trajectories, board: Scoreboard
+) -> Order:
+    """Which task stands where; a curriculum knows what the consumed steps have shown."""
+    order = make_order(run, tasks.train)
+    curriculum = make_curriculum(run, order, tasks.all_train)
+    if curriculum is None:
+        return order
+    curriculum.consume(await trajectories.visits(last=stand.policy.version))
+    board.curriculum = curriculum.counts()
+    return curriculum
 
 
 async def _stand(loaded: LoadedRun, catalog: Catalog, store: Store) -> Standing:
@@ -212,7 +228,7 @@ async def _complete(run: RunFile, store: Store) -> bool:
     if not steps or steps[-1].number < run.run.steps or await store.ledger.open_step() is not None:
         return False
     measured = {evaluation.version for evaluation in await store.history.evaluations()}
-    return run.taskset.heldout is None or steps[-1].number in measured
+    return not run.taskset.evaluates or steps[-1].number in measured
 
 
 async def _transports(stack: AsyncExitStack, addresses: Addresses, *, sampling: int) -> list[Transport]:

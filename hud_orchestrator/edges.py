@@ -1,4 +1,4 @@
-"""What a run touches outside the daemon: its taskset and its service."""
+"""The service that a run talks to, and what its model is forked from."""
 
 from __future__ import annotations
 
@@ -10,14 +10,7 @@ from hud_orchestrator.config.local import BUNDLED_CONTEXT
 from hud_orchestrator.directory import RunDirectory
 from hud_orchestrator.embedded import Addresses, embedded_service
 from hud_orchestrator.errors import KeyRefused
-from hud_orchestrator.records import Task
 from hud_orchestrator.settings import Settings
-from hud_orchestrator.tasksets.load import load
-
-
-async def tasks(loaded: LoadedRun, named: str | None) -> tuple[Task, ...]:
-    """The tasks that the run file names; none for none."""
-    return () if named is None else await load(named, resolve=loaded.resolve)
 
 
 def base_model(loaded: LoadedRun) -> str | None:

@@ -8,7 +8,7 @@ from statistics import fmean
 
 import anyio
 
-from hud_orchestrator.attempt import Attempter
+from hud_orchestrator.attempt import Attempts
 from hud_orchestrator.errors import RunFailed
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.metrics import Scoreboard
@@ -24,7 +24,7 @@ class Evaluator:
     def __init__(
         self,
         *,
-        attempter: Attempter,
+        attempter: Attempts,
         tasks: Sequence[Task],
         samples_per_task: int,
         temperature: float,
@@ -33,7 +33,7 @@ class Evaluator:
     ) -> None:
         self._attempter = attempter
         self._tickets = [
-            Ticket(group=group, member=member, task=task, purpose="eval")
+            Ticket(group=group, member=member, task=task, purpose="eval", members=samples_per_task)
             for group, task in enumerate(tasks)
             for member in range(samples_per_task)
         ]

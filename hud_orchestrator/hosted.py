@@ -17,9 +17,11 @@ from typing import Any
 
 import anyio
 
+from hud_orchestrator.attempt import Attempts
 from hud_orchestrator.clients.hosted import HostedRollouts
 from hud_orchestrator.errors import OrchestratorError, RequestRejected, ServiceBusy, ServiceUnreachable
 from hud_orchestrator.feedback import PolicyCell
+from hud_orchestrator.ladder import Ladder, Limits
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.policy import Sampling
 from hud_orchestrator.records import Outcome, Phase, Rollout, Task, Ticket
@@ -57,8 +59,8 @@ class HostedPolicy:
     tool_timeout_s: float | None = None
 
 
-class HostedTrials:
-    """Attempts on the platform."""
+class HostedAttempter(Attempts):
+    """Attempts made on the platform."""
 
     def __init__(
         self,
@@ -66,6 +68,8 @@ class HostedTrials:
         policy: HostedPolicy,
         versions: PolicyCell,
         *,
+        limits: Limits,
+        concurrency: int,
         job_id: str,
         poll_s: float,
     ) -> None:
@@ -75,29 +79,29 @@ class HostedTrials:
             platform: where they run.
             policy: who acts.
             versions: which version the gateway serves.
+            limits: of an attempt and a group.
+            concurrency: attempts in flight there at most.
             job_id: a UUID that all of them have in common.
             poll_s: longest wait between two looks at one of them.
         """
+        super().__init__(limits=limits, concurrency=concurrency)
         self._platform = platform
         self._policy = policy
         self._versions = versions
         self._job_id = uuid.UUID(job_id)
         self._poll_s = poll_s
 
-    async def run(
-        self, ticket: Ticket, *, act_until: float, until: float, attempt: int, temperature: float
-    ) -> Rollout:
-        """Attempt *ticket* once: the rollout, whatever happens. Left early, it is cancelled there.
+    async def once(self, ticket: Ticket, ladder: Ladder, *, attempt: int, temperature: float) -> Rollout:
+        """Submit, and wait until it is over. Left early, it is cancelled there.
 
         Raises:
             KeyRefused: the platform does not know the key.
         """
         fate = _Fate(dispatched_at=self._versions.current.version)
-        asked = self._submission(
-            ticket, fate.trace_id, act_s=act_until - fate.began, attempt=attempt, temperature=temperature
-        )
+        act_s = ladder.act_until - fate.began
+        asked = self._submission(ticket, fate.trace_id, act_s=act_s, attempt=attempt, temperature=temperature)
         try:
-            with anyio.move_on_at(until):
+            with anyio.move_on_at(ladder.until):
                 await self._follow(asked, fate)
         finally:
             if fate.state is None:
@@ -186,7 +190,6 @@ class _Fate:
         return Rollout(
             ticket=ticket,
             trace_id=self.trace_id,
-            attempts=1,
             phase=Phase.TEARDOWN if known.get("reward") is not None else phase,
             phases={Phase.START: acting - self.began, Phase.ACT: ended - acting},
             dispatched_at=self.dispatched_at,

@@ -41,6 +41,7 @@ EVENTS = frozenset(
         "step.abandoned",
         "call.repeated",
         "batch.without_spread",
+        "curriculum.changed",
         "evaluation.finished",
         # environments
         "environment.started",

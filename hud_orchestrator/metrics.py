@@ -69,6 +69,8 @@ class Scoreboard:
         self.staleness = 0.0
         self.tokens = 0
         self.training_since: float | None = None
+        self.curriculum: Mapping[str, float] | None = None
+        """Tasks that are new, learning, solved and hopeless, when a curriculum looks at that."""
         self._recent: deque[tuple[float, int]] = deque()
         self._metrics = metrics
 
@@ -105,6 +107,7 @@ class Scoreboard:
                 "tokens_per_second": round(self.tokens_per_second, 1),
                 "dropped": {str(k): v for k, v in step.batch.dropped.items()},
                 "outcomes": {str(k): v for k, v in self.outcomes.items()},
+                **({"curriculum": dict(self.curriculum)} if self.curriculum is not None else {}),
             }
         )
 

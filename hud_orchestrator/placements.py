@@ -12,7 +12,7 @@ from hud_orchestrator.clients.leases import Leases
 from hud_orchestrator.clients.transport import Transport
 from hud_orchestrator.config.load import LoadedRun
 from hud_orchestrator.config.placement import placement_of, tcp_address
-from hud_orchestrator.config.sources import named_source
+from hud_orchestrator.config.sources import environment_file
 from hud_orchestrator.directory import RunDirectory
 from hud_orchestrator.environments.containers import Containers
 from hud_orchestrator.environments.engine import Engine
@@ -24,6 +24,7 @@ from hud_orchestrator.environments.process import ProcessPool
 from hud_orchestrator.environments.protocol import Placement
 from hud_orchestrator.environments.served import Served
 from hud_orchestrator.environments.source import SourceMistake
+from hud_orchestrator.environments.spawned import Spawned
 from hud_orchestrator.errors import ConfigError, KeyRefused
 from hud_orchestrator.settings import Settings
 
@@ -68,6 +69,17 @@ async def _in_process(loaded: LoadedRun, _: RunDirectory) -> AsyncGenerator[Plac
 
 
 @asynccontextmanager
+async def _subprocess(loaded: LoadedRun, directory: RunDirectory) -> AsyncGenerator[Placement, None]:
+    with directory.environments_log.open("ab") as log_file:
+        yield Spawned(
+            source_of(loaded),
+            command=loaded.run.runtime.command,
+            log_file=log_file,
+            pace=_pace(loaded),
+        )
+
+
+@asynccontextmanager
 async def _tcp(loaded: LoadedRun, _: RunDirectory) -> AsyncGenerator[Placement, None]:
     address = tcp_address(placement_of(loaded.run, loaded.resolve))
     assert address is not None  # the run file was checked
@@ -109,13 +121,15 @@ def _pace(loaded: LoadedRun) -> Pace:
 
 def source_of(loaded: LoadedRun) -> Path:
     """The file that defines the environments."""
-    train = named_source(loaded.run.taskset.train, loaded.resolve)
-    return loaded.resolve(loaded.run.runtime.source or train.name)
+    source = environment_file(loaded.run, loaded.resolve)
+    assert source is not None  # the run file was checked
+    return loaded.resolve(source)
 
 
 KINDS: dict[str, Callable[[LoadedRun, RunDirectory], Opened]] = {
     "local": _local,
     "in-process": _in_process,
+    "subprocess": _subprocess,
     "tcp": _tcp,
     "docker": _docker,
     "hud": _hud,

@@ -45,6 +45,8 @@ class Outcome(StrEnum):
     """The gateway was unreachable or busy for too long."""
     GATEWAY_REFUSED = "gateway_refused"
     """The gateway refused the request, for example a prompt longer than the context."""
+    NOT_BEGUN = "not_begun"
+    """Its group's time was over before it could begin."""
     CANCELLED = "cancelled"
     """The run was stopped meanwhile. Reported, and never kept."""
 
@@ -76,7 +78,7 @@ class Treatment(StrEnum):
     """It trains with its reward times ``rollout.scale_by``."""
     ZERO_ADVANTAGE = "zero_advantage"
     """It stays in its group with the mean reward of the others, so that it has no advantage of its own
-    and leaves theirs as it is."""
+    and leaves theirs as it is. (Their deviation it does not leave: a loss that divides by it counts all.)"""
     DROP_MEMBER = "drop_member"
     """It is left out: it neither trains nor counts in the baseline, and its group is smaller."""
     DROP_GROUP = "drop_group"
@@ -132,6 +134,8 @@ class Ticket:
     task: Task
     purpose: str = "train"
     """``train``, or ``eval``; part of the seed."""
+    members: int = 1
+    """How many its group has."""
     trace_id: str | None = None
     """The trace of its attempt, where somebody else has named it. Left out: one of its own per attempt."""
 
@@ -199,6 +203,15 @@ class Group:
 
     number: int
     rollouts: tuple[Rollout, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """What a group that is over says about its task."""
+
+    slug: str
+    rewards: tuple[float, ...]
+    """Of its members that were graded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,13 +22,14 @@ import anyio
 from pydantic import SecretStr
 
 from hud_orchestrator.agents.chat import ChatAgent
-from hud_orchestrator.attempt import Attempter, Limits
+from hud_orchestrator.attempt import Attempter
 from hud_orchestrator.clients.gateway import Gateway
 from hud_orchestrator.clients.transport import Transport
 from hud_orchestrator.config.sources import named_source
 from hud_orchestrator.environments.process import ProcessPool
 from hud_orchestrator.errors import ConfigError
 from hud_orchestrator.feedback import PolicyCell
+from hud_orchestrator.ladder import Limits
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.policy import Sampling
 from hud_orchestrator.records import Policy, Rollout, Task, Ticket
@@ -159,7 +160,7 @@ class Rollouts:
         if self._attempter is None:
             raise RuntimeError("use Rollouts as an async context manager")
         tickets = [
-            Ticket(group=number, member=member, task=task)
+            Ticket(group=number, member=member, task=task, members=group_size)
             for number, task in zip(self._numbers, tasks, strict=False)
             for member in range(group_size)
         ]

@@ -39,9 +39,10 @@ from hud_orchestrator.metrics import Scoreboard
 from hud_orchestrator.records import Batch, Policy, Rollout, Step, Ticket
 from hud_orchestrator.resume import Standing
 from hud_orchestrator.rules.batching import BatchCutter
+from hud_orchestrator.rules.curriculum import Curriculum
 from hud_orchestrator.rules.grading import GradingRule
 from hud_orchestrator.rules.grouping import GroupTable
-from hud_orchestrator.rules.order import TaskOrder
+from hud_orchestrator.rules.order import Order
 from hud_orchestrator.stages.collect import Desk, collect
 from hud_orchestrator.stages.promote import promote
 from hud_orchestrator.stages.rollout import rollout
@@ -57,7 +58,7 @@ class Pipeline:
     """Everything the stages share."""
 
     run: RunFile
-    order: TaskOrder
+    order: Order
     attempter: Attempter
     trainer: Trainer
     catalog: Catalog
@@ -120,7 +121,8 @@ async def run_pipeline(pipeline: Pipeline) -> None:
         ), name="train")  # fmt: skip
         await promote(
             steps_out, catalog=pipeline.catalog, model_id=pipeline.model_id, policy=pipeline.policy,
-            permits=permits, evaluate=partial(evaluate_when_due, pipeline), board=board,
+            permits=permits, consumed=partial(learn_from, pipeline),
+            evaluate=partial(evaluate_when_due, pipeline), board=board,
         )  # fmt: skip
         # Train has left, so no batch that is still being filled will be trained on.
         stages.cancel_scope.cancel("no further step")
@@ -144,6 +146,18 @@ def batch_cutter(run: RunFile, standing: Standing) -> BatchCutter:
         replacements=run.replacements,
         staleness=run.pipeline.staleness,
     )
+
+
+async def learn_from(pipeline: Pipeline, step: Step) -> None:
+    """Let the curriculum know how the groups of a consumed step did."""
+    curriculum, board = pipeline.order, pipeline.board
+    if not isinstance(curriculum, Curriculum):
+        return
+    curriculum.consume(await pipeline.trajectories.visits(first=step.number, last=step.number))
+    before, board.curriculum = board.curriculum, curriculum.counts()
+    settled = ("solved", "hopeless")
+    if before is None or any(before[name] != board.curriculum[name] for name in settled):
+        log.info("curriculum.changed", step=step.number, **board.curriculum)
 
 
 async def evaluate_when_due(pipeline: Pipeline, policy: Policy) -> None:

@@ -13,6 +13,7 @@ import anyio
 
 from hud_orchestrator.agents.protocol import Episode, Message, Policy, Transcript, Turn
 from hud_orchestrator.errors import ConfigError, OrchestratorError
+from hud_orchestrator.foreign import raised_by_itself
 from hud_orchestrator.toolbox import ToolResult, ToolSpec
 
 
@@ -36,7 +37,9 @@ class OwnAgent:
             answer = await self._make().act(_Noted(episode, transcript), _Noting(policy, transcript))
         except OrchestratorError:
             raise  # of the gateway or the environment: not the agent's fault
-        except Exception as error:
+        except BaseException as error:
+            if not raised_by_itself(error):
+                raise
             raise AgentRaised(f"{type(error).__name__}: {error}") from error
         transcript.answer = answer if answer is None else str(answer)
 

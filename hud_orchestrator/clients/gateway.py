@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,8 +12,9 @@ from hud_orchestrator.clients.retry import SAMPLING
 from hud_orchestrator.clients.transport import Transport
 
 
-class ChatRequest(BaseModel):
-    """One turn to sample, in OpenAI's words."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """One turn to sample, in OpenAI's words. Ours to fill, so nothing of it is checked: it may be long."""
 
     model: str
     messages: Sequence[dict[str, Any]]
@@ -29,6 +31,10 @@ class ChatRequest(BaseModel):
     """Tokens of the conversation so far, the last turn included."""
     continuation_from: int | None = None
     """Messages from this one on are not among them; leading system messages are not counted."""
+
+    def body(self) -> dict[str, Any]:
+        """What goes over the wire: everything that is not ``None``."""
+        return {name: value for name in self.__slots__ if (value := getattr(self, name)) is not None}
 
 
 class TokenLogprob(BaseModel):
@@ -116,6 +122,6 @@ class Gateway:
             "/chat/completions",
             reply=Completion,
             retry=SAMPLING,
-            body=request.model_dump(exclude_none=True),
+            body=request.body(),
             headers={"Trace-Id": trace_id},
         )

@@ -13,20 +13,19 @@ its row is on disk, and has no parameter for a retry. Which answer proves what i
 from __future__ import annotations
 
 import ipaddress
+import json
 import math
 from collections.abc import AsyncGenerator, Mapping
-from functools import partial
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from urllib.request import getproxies, proxy_bypass
 
 import anyio
 import httpx
-from aiohttp import ClientConnectorError, ClientError, ClientSession, DummyCookieJar, TCPConnector
 from anyio.abc import ByteStream
-from httpx_aiohttp import AiohttpTransport
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
+from hud_orchestrator.clients.pool import CONNECT_TIMEOUT_S, NoAnswer, Pool, Reply, whole
 from hud_orchestrator.clients.retry import Retry
 from hud_orchestrator.clients.tunnel import open_tunnel
 from hud_orchestrator.errors import (
@@ -46,9 +45,8 @@ REFUSALS = frozenset({400, 402, 404, 405, 409, 410, 411, 413, 415, 422, 429})
 UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 
-CONNECT_TIMEOUT_S = 10.0
-READ_TIMEOUT_S = 600.0
-"""Sampling a long answer on a slow machine takes minutes; a rollout's deadline bounds it anyway."""
+_adapters: dict[object, TypeAdapter[Any]] = {}
+"""By reply: building one costs as much as a hundred validations."""
 
 log = get_logger()
 
@@ -61,22 +59,14 @@ class Transport:
         self._key = api_key.get_secret_value()
         headers = {"Authorization": f"Bearer {self._key}"}
         # A proxy from the environment is for the outside; it must not see loopback.
-        trust_env = not _is_loopback(self.base_url)
-        # httpx's own pool looks at every connection for every request; benchmarks/http_clients.py has
-        # what that costs. aiohttp's errors do not tell an unsent request from an unanswered one, though,
-        # so its pool serves reads alone.
-        self._reading = httpx.AsyncClient(
-            base_url=self.base_url,
-            headers=headers,
-            timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, pool=None),
-            transport=AiohttpTransport(client=partial(_session, connections), proxy=_proxy(self.base_url)),
-        )
+        direct = _is_loopback(self.base_url)
+        self._reading = Pool(self.base_url, headers=headers, connections=connections, direct=direct)
         # A fresh connection per submission: a kept one may be closed by the other side just as the
         # bytes leave, and then nobody knows whether they arrived.
         self._submitting = httpx.AsyncClient(
             base_url=self.base_url,
             headers=headers,
-            trust_env=trust_env,
+            trust_env=not direct,
             limits=httpx.Limits(max_keepalive_connections=0),
         )
 
@@ -87,7 +77,7 @@ class Transport:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with anyio.move_on_after(5, shield=True):
-            await self._reading.aclose()
+            await self._reading.close()
             await self._submitting.aclose()
 
     async def read(
@@ -113,12 +103,12 @@ class Transport:
             asked_s: float | None = None
             try:
                 response = await self._reading.request(
-                    method, path, json=body, params=params, headers=headers
+                    method, path, body=body, params=params, headers=headers
                 )
-            except (httpx.RequestError, ClientError) as error:
+            except NoAnswer as error:
                 failure = self._no_answer(method, path, error)
             else:
-                if response.status_code not in RETRIED:
+                if response.status not in RETRIED:
                     return self._answer(method, path, response, reply)
                 asked_s = _retry_after(response)
                 failure = ServiceBusy(self._said(method, path, response))
@@ -138,20 +128,18 @@ class Transport:
             KeyRefused, RequestRejected: the service said no.
         """
         try:
-            async with self._reading.stream(
-                "POST", path, json=body.model_dump(mode="json", exclude_none=True)
-            ) as response:
+            async with self._reading.streamed("POST", path, body=body) as response:
                 if not response.headers.get("Content-Type", "").startswith("text/event-stream"):
-                    await response.aread()
-                    if response.status_code in RETRIED:
-                        raise ServiceBusy(self._said("POST", path, response))
-                    yield self._answer("POST", path, response, reply)
+                    answer = await whole(response)
+                    if answer.status in RETRIED:
+                        raise ServiceBusy(self._said("POST", path, answer))
+                    yield self._answer("POST", path, answer, reply)
                     return
-                async for line in response.aiter_lines():
-                    field, _, data = line.partition(":")
+                async for line in response.content:
+                    field, _, data = line.decode().partition(":")
                     if field == "data" and data.strip() != "[DONE]":
                         yield self._validated("POST", path, data.encode(), reply)
-        except (httpx.RequestError, ClientError) as error:
+        except NoAnswer as error:
             raise self._no_answer("POST", path, error) from error
 
     async def tunnel(self, path: str) -> ByteStream:
@@ -180,7 +168,7 @@ class Transport:
         facts: dict[str, object] = {"url": f"{self.base_url}{path}", "call": call, "bytes": len(content)}
         request = f"POST {self.base_url}{path} (call {call})"
         try:
-            response = await self._submitting.post(
+            answered = await self._submitting.post(
                 path,
                 content=content,
                 headers={"Content-Type": "application/json", "Idempotency-Key": call},
@@ -190,8 +178,9 @@ class Transport:
             raise ServiceUnreachable(f"{request}: nothing was sent: {_reason(error)}", **facts) from error
         except httpx.RequestError as error:
             raise OutcomeUnknown(f"{request}: sent, no answer ({_reason(error)})", **facts) from error
-        facts["status"] = response.status_code
-        if response.status_code in REFUSALS or response.status_code in (401, 403) or response.is_success:
+        response = Reply(status=answered.status_code, headers=answered.headers, content=answered.content)
+        facts["status"] = response.status
+        if response.status in REFUSALS or response.status in (401, 403) or response.is_success:
             try:
                 return self._answer("POST", path, response, reply)
             except ServiceBusy as error:
@@ -202,66 +191,57 @@ class Transport:
                 error.facts = facts
                 raise
         raise OutcomeUnknown(
-            f"{request}: sent, answered {response.status_code}: {self._detail(response)}", **facts
+            f"{request}: sent, answered {response.status}: {self._detail(response)}", **facts
         )
 
-    def _answer(self, method: str, path: str, response: httpx.Response, reply: type[T]) -> T:
-        if response.status_code in (401, 403):
+    def _answer(self, method: str, path: str, response: Reply, reply: type[T]) -> T:
+        if response.status in (401, 403):
             raise KeyRefused(
                 f"{self._said(method, path, response)}; set HUD_API_KEY to a key that this service knows"
             )
         if not response.is_success:
-            raise RequestRejected(self._said(method, path, response), status=response.status_code)
+            raise RequestRejected(self._said(method, path, response), status=response.status)
         return self._validated(method, path, response.content, reply)
 
     def _validated(self, method: str, path: str, content: bytes, reply: type[T]) -> T:
         try:
-            return TypeAdapter(reply).validate_json(content)
+            answer: T = _adapter(reply).validate_json(content)
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             place = ".".join(str(part) for part in first["loc"]) or "body"
             raise ServiceBusy(
                 f"{method} {self.base_url}{path}: not the expected reply: {place}: {first['msg']}"
             ) from error
+        return answer
 
-    def _no_answer(self, method: str, path: str, error: Exception) -> ServiceUnreachable | ServiceBusy:
+    def _no_answer(self, method: str, path: str, error: NoAnswer) -> ServiceUnreachable | ServiceBusy:
         where = f"{method} {self.base_url}{path}"
-        # httpx-aiohttp says ConnectTimeout for whatever happens to a connection; the cause knows better.
-        if isinstance(error.__cause__, ClientConnectorError) or isinstance(error, httpx.UnsupportedProtocol):
-            return ServiceUnreachable(
-                f"{where}: cannot connect ({_reason(error)}); is the service running there?"
-            )
-        return ServiceBusy(f"{where}: no answer ({_reason(error)})")
+        if not error.connected:
+            return ServiceUnreachable(f"{where}: cannot connect ({error}); is the service running there?")
+        return ServiceBusy(f"{where}: no answer ({error})")
 
-    def _said(self, method: str, path: str, response: httpx.Response) -> str:
-        return f"{method} {self.base_url}{path}: {response.status_code}: {self._detail(response)}"
+    def _said(self, method: str, path: str, response: Reply) -> str:
+        return f"{method} {self.base_url}{path}: {response.status}: {self._detail(response)}"
 
-    def _detail(self, response: httpx.Response) -> str:
+    def _detail(self, response: Reply) -> str:
         """What the service says, without the key that a careless one repeats."""
         return _detail(response).replace(self._key, "[key]")
 
 
-def _session(connections: int) -> ClientSession:
-    # trust_env would also look into ~/.netrc, and refuse to send our key where that has another.
-    connector = TCPConnector(limit=connections, keepalive_timeout=30)
-    return ClientSession(connector=connector, cookie_jar=DummyCookieJar())
+def _adapter(reply: type[T]) -> TypeAdapter[T]:
+    found = _adapters.get(reply)
+    if found is None:
+        found = _adapters[reply] = TypeAdapter(reply)
+    return found
 
 
-def _proxy(url: str) -> httpx.Proxy | None:
-    """The environment's proxy for *url*, if it has one."""
-    parts = httpx.URL(url)
-    proxy = getproxies().get(parts.scheme) or getproxies().get("all")
-    if proxy is None or _is_loopback(url) or proxy_bypass(parts.host):
-        return None
-    return httpx.Proxy(proxy)
-
-
-def _detail(response: httpx.Response) -> str:
+def _detail(response: Reply) -> str:
     """What an error body says, in HUD's shape, in OpenAI's, or in its own words."""
     try:
-        body = response.json()
+        body = json.loads(response.content)
     except ValueError:
-        return response.text.strip()[:200] or response.reason_phrase
+        text = response.content.decode("utf-8", "replace").strip()[:200]
+        return text or _phrase(response.status)
     if isinstance(body, dict):
         error = body.get("error")
         said = body.get("detail") or (error.get("message") if isinstance(error, dict) else error)
@@ -270,7 +250,14 @@ def _detail(response: httpx.Response) -> str:
     return str(body)[:200]
 
 
-def _retry_after(response: httpx.Response) -> float | None:
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "no further words"
+
+
+def _retry_after(response: Reply) -> float | None:
     try:
         asked = float(response.headers["Retry-After"])
     except (KeyError, ValueError):

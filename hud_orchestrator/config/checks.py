@@ -26,6 +26,18 @@ def _clock(run: RunFile, _: Resolve) -> Iterator[Finding]:
             f"{reserve:g} s must be less than rollout.deadline_s ({deadline:g} s), "
             f"or the agent has no time to act",
         )
+    start, group = run.rollout.start_s, run.rollout.group_s
+    if start is not None and start >= deadline - reserve:
+        yield Finding(
+            ("rollout.start_s", "rollout.deadline_s", "rollout.grading_reserve_s"),
+            f"{start:g} s must be less than the {deadline - reserve:g} s between rollout.deadline_s and "
+            f"rollout.grading_reserve_s, or the agent has no time to act",
+        )
+    if group is not None and group < deadline:
+        yield Finding(
+            ("rollout.group_s", "rollout.deadline_s"),
+            f"{group:g} s must not be less than rollout.deadline_s ({deadline:g} s), the time of one rollout",
+        )
 
 
 def _groups(run: RunFile, _: Resolve) -> Iterator[Finding]:
@@ -151,5 +163,35 @@ def _loss_numbers(run: RunFile, _: Resolve) -> Iterator[Finding]:
         )
 
 
-CHECKS: tuple[Check, ...] = (_clock, _groups, _determinism, _learning_rate, _service, _loss, _loss_numbers)
+def _taskset(run: RunFile, _: Resolve) -> Iterator[Finding]:
+    taskset = run.taskset
+    weighted = [entry.weight is not None for entry in taskset.train]
+    if any(weighted) and not all(weighted):
+        yield Finding(
+            (f"taskset.train.{weighted.index(False)}.weight", "taskset.train"),
+            "missing: other entries have a weight; give every entry one, or none",
+        )
+    if taskset.heldout is not None and taskset.heldout_split is not None:
+        yield Finding(
+            ("taskset.heldout_split", "taskset.heldout"),
+            "cannot stand beside taskset.heldout, which names the held-out tasks; remove one of them",
+        )
+    skip, retire = taskset.curriculum.skip_solved, taskset.curriculum.retire_hopeless
+    if skip is not None and retire is not None and retire >= skip:
+        yield Finding(
+            ("taskset.curriculum.retire_hopeless", "taskset.curriculum.skip_solved"),
+            f"{retire:g} must be less than taskset.curriculum.skip_solved ({skip:g})",
+        )
+
+
+CHECKS: tuple[Check, ...] = (
+    _clock,
+    _groups,
+    _taskset,
+    _determinism,
+    _learning_rate,
+    _service,
+    _loss,
+    _loss_numbers,
+)
 """Checks that need nothing but the run file."""

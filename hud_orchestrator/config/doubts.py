@@ -63,8 +63,15 @@ def _ignored(run: RunFile, given: Given) -> Iterator[Finding]:
     """Keys that somebody wrote and that have no effect."""
     if run.service == "hud":
         yield from _unused("local.", given, "ignored with service: hud")
-    if run.taskset.heldout is None:
+    if not run.taskset.evaluates:
         yield from _unused("evaluation.", given, "ignored: without taskset.heldout nothing is evaluated")
+    for place, entry in enumerate(run.taskset.heldout or ()):
+        if entry.weight is not None:
+            text = "ignored: evaluation attempts every held-out task equally often"
+            yield Finding((f"taskset.heldout.{place}.weight",), text)
+    if not run.taskset.curriculum.is_on:
+        text = "ignored: the curriculum is off; set its weighting, skip_solved or retire_hopeless"
+        yield from _unused("taskset.curriculum.", given, text)
     if run.trainer.learning_rate.schedule == "constant" and run.trainer.learning_rate.final:
         yield Finding(("trainer.learning_rate.final",), "ignored with schedule: constant")
     if run.trainer.substeps > 1 and client_loss(run.trainer.loss) is not None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic.fields import FieldInfo
 
-from hud_orchestrator.config.section import Section
+from hud_orchestrator.config.section import Section, WantedValue
 
 PLAIN_VALUES = "numbers, true, false or texts"
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
@@ -33,11 +33,24 @@ def leaves(section: type[Section], prefix: str = "") -> Iterator[tuple[str, Fiel
 
 def section_at(root: type[Section], path: typing.Sequence[str | int]) -> type[Section] | None:
     """Return the section that stands at *path*, or ``None`` where there is none."""
-    found: type[Section] | None = root
+    found: Any = root
     for part in path:
-        info = found.model_fields.get(str(part)) if found else None
-        found = section_of(info.annotation) if info else None
-    return found
+        section = section_of(found)
+        if isinstance(part, int):
+            found = items_of(found)
+        else:
+            info = section.model_fields.get(part) if section else None
+            found = info.annotation if info else None
+    return section_of(found)
+
+
+def items_of(annotation: Any) -> type[Section] | None:
+    """Return the section that every item of a key's list is, or ``None`` for a key without such a list."""
+    arguments = typing.get_args(annotation)
+    if typing.get_origin(annotation) is list:
+        return section_of(arguments[0])
+    nested = (items_of(one) for one in arguments[:1] if typing.get_origin(annotation) is not dict)
+    return next(nested, None)
 
 
 def literals(annotation: Any) -> tuple[str, ...]:
@@ -51,6 +64,8 @@ def allowed(annotation: Any, metadata: typing.Sequence[Any] = ()) -> str:
     origin = typing.get_origin(annotation)
     if inner := section_of(annotation):
         return f"a mapping with the keys {', '.join(inner.model_fields)}"
+    if items := items_of(annotation):
+        return f"text, or a list of mappings with the keys {', '.join(items.model_fields)}"
     if origin in (types.UnionType, typing.Union):
         some = next(argument for argument in arguments if argument is not types.NoneType)
         return allowed(some, metadata)
@@ -66,6 +81,8 @@ def allowed(annotation: Any, metadata: typing.Sequence[Any] = ()) -> str:
 
 
 def _plural(annotation: Any) -> str:
+    if annotation == WantedValue:
+        return f"{PLAIN_VALUES}, or to lists of them"
     return {str: "texts", float: "numbers"}.get(annotation, PLAIN_VALUES)
 
 

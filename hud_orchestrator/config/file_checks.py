@@ -15,9 +15,9 @@ from hud_orchestrator.config.spelling import suggestion
 
 
 def _tasksets(run: RunFile, resolve: Resolve) -> Iterator[Finding]:
-    for key, text in (("taskset.train", run.taskset.train), ("taskset.heldout", run.taskset.heldout)):
-        if text is not None:
-            yield from _taskset(key, text, resolve)
+    for key, entries in (("taskset.train", run.taskset.train), ("taskset.heldout", run.taskset.heldout)):
+        for place, entry in enumerate(entries or ()):
+            yield from _taskset(f"{key}.{place}.source", entry.source, resolve)
 
 
 def _taskset(key: str, text: str, resolve: Resolve) -> Iterator[Finding]:

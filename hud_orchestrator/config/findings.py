@@ -26,7 +26,7 @@ Check = Callable[[RunFile, Resolve], Iterator[Finding]]
 
 def located(finding: Finding, document: Document) -> Mistake:
     """Place the finding at its first key that somebody wrote; a default has no line of its own."""
-    return Mistake(_place(finding, document), path_of(finding.keys[0]), finding.text)
+    return Mistake(_place(finding, document), _written(path_of(finding.keys[0]), document), finding.text)
 
 
 def rests_on(finding: Finding, wrong: Collection[KeyPath]) -> bool:
@@ -36,10 +36,18 @@ def rests_on(finding: Finding, wrong: Collection[KeyPath]) -> bool:
 
 
 def path_of(key: str) -> KeyPath:
-    """Split ``rollout.deadline_s`` into a path."""
-    return tuple(key.split("."))
+    """Split ``rollout.deadline_s``, or ``taskset.train.0.source``, into a path."""
+    return tuple(int(part) if part.isdecimal() else part for part in key.split("."))
+
+
+def _written(path: KeyPath, document: Document) -> KeyPath:
+    """Where *path* is written: in place of an item, or of a list of one, there may be a plain text."""
+    for length in range(len(path), 0, -1):
+        if path[:length] in document.values or all(isinstance(part, str) for part in path[:length]):
+            return path[:length]
+    return path
 
 
 def _place(finding: Finding, document: Document) -> Place:
-    written = (document.values.get(path_of(key)) for key in finding.keys)
+    written = (document.values.get(_written(path_of(key), document)) for key in finding.keys)
     return next((place for place in written if place), None) or document.nearest(path_of(finding.keys[0]))

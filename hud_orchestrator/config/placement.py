@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from hud_orchestrator.config.findings import Check, Finding, Resolve
 from hud_orchestrator.config.run import RunFile
-from hud_orchestrator.config.sources import named_source
+from hud_orchestrator.config.sources import environment_file, training_sources
 from hud_orchestrator.config.spelling import suggestion
 
 FROM_SOURCE = ("local", "in-process", "subprocess")
@@ -27,7 +27,7 @@ def placement_of(run: RunFile, resolve: Resolve) -> str:
     """The placement: the one that is written, or ``local`` for a taskset on disk and ``hud`` for a name."""
     if run.runtime.placement is not None:
         return run.runtime.placement
-    return "local" if named_source(run.taskset.train, resolve).is_path else "hud"
+    return "local" if all(source.is_path for source in training_sources(run, resolve)) else "hud"
 
 
 def hosted_here(run: RunFile, placement: str) -> bool:
@@ -55,13 +55,12 @@ def _source(run: RunFile, resolve: Resolve) -> Iterator[Finding]:
     placement = placement_of(run, resolve)
     if placement not in FROM_SOURCE and not hosted_here(run, placement):
         return
-    source, train = run.runtime.source, named_source(run.taskset.train, resolve)
+    source, train = run.runtime.source, training_sources(run, resolve)
     if source is None:
-        if train.is_data:
-            text = (
-                f"missing; {train.name} holds tasks only, so name the .py file that defines their "
-                f"environments"
-            )
+        modules = list(dict.fromkeys(named.name for named in train if named.is_module))
+        held = f"{', '.join(modules)} are several files" if modules else f"{train[0].name} holds tasks only"
+        if environment_file(run, resolve) is None and (modules or all(named.is_data for named in train)):
+            text = f"missing; {held}, so name the .py file that defines their environments"
             yield Finding(("runtime.source", "taskset.train", "runtime.placement"), text)
         return
     # os.path says "no" where pathlib raises: on a name that is too long.

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
+from hud_orchestrator.config.outcomes import OutcomesSection
 from hud_orchestrator.config.section import PlainValue, Section
 
 
@@ -43,56 +42,6 @@ class AgentSection(Section):
     """Keyword arguments for the class that ``use`` names."""
 
 
-Graded = Literal["keep", "scale", "zero_advantage", "drop_member", "drop_group"]
-Ungraded = Literal["zero_advantage", "drop_member", "drop_group"]
-Failed = Literal["retry", "zero_advantage", "drop_member", "drop_group"]
-Half = Literal["retry", "keep", "scale", "zero_advantage", "drop_member", "drop_group"]
-
-
-class OutcomesSection(Section):
-    """What becomes of a rollout, by how it ended.
-
-    ``keep`` its reward; ``scale`` it by ``scale_by``; ``zero_advantage``: it stays in its group with the
-    mean reward of the others, so that it neither has an advantage nor changes theirs; ``drop_member``:
-    leave it out, so that it neither trains nor counts in the baseline; ``drop_group``: train on none of
-    its group; ``retry``: attempt it again, at most ``infrastructure_retries`` times and inside its
-    deadline, and drop its group if that does not help.
-    """
-
-    length: Graded = "keep"
-    """The last turn ended at ``agent.max_tokens`` or at the end of the context."""
-
-    max_turns: Graded = "keep"
-    """The agent used up ``agent.max_turns``."""
-
-    cut_short: Graded = "keep"
-    """The deadline stopped the agent, and what it had done was graded."""
-
-    ungraded: Ungraded = "drop_group"
-    """The deadline stopped the agent, and no grade came in the time kept for it."""
-
-    agent_error: Half = "drop_group"
-    """The agent's own code raised. ``keep`` and ``scale`` train what was graded all the same."""
-
-    tool_failure: Half = "retry"
-    """The environment's tools went away."""
-
-    environment_not_started: Failed = "retry"
-    """The environment did not start, or refused the task."""
-
-    environment_lost: Failed = "retry"
-    """The environment crashed, broke its protocol or went away."""
-
-    grader_failed: Failed = "drop_group"
-    """The grader raised, or gave something that is no grade."""
-
-    gateway_failed: Failed = "retry"
-    """The gateway was unreachable or busy for too long."""
-
-    gateway_refused: Ungraded = "drop_group"
-    """The gateway refused the request, for example a prompt longer than the context."""
-
-
 class RolloutSection(Section):
     """How tasks are attempted."""
 
@@ -112,6 +61,15 @@ class RolloutSection(Section):
     """Seconds at the end of ``deadline_s`` kept for the grader. An agent still acting when they
     begin is cut short and graded on what it left behind."""
 
+    start_s: float | None = Field(default=None, gt=0)
+    """Seconds for an environment to start and give its first prompt. Left out: until the agent's time is
+    over; with a limit, one that hangs at its start can be tried again earlier."""
+
+    group_s: float | None = Field(default=None, gt=0)
+    """Seconds for a whole group, from its first rollout's begin, retries included: then what is in flight
+    is cut short and graded, and what has not begun does not begin. Left out: ``deadline_s`` times
+    (2 + ``infrastructure_retries``)."""
+
     outcomes: OutcomesSection = OutcomesSection()
 
     scale_by: float = Field(default=0.5, ge=0, le=1)
@@ -119,3 +77,10 @@ class RolloutSection(Section):
 
     infrastructure_retries: int = Field(default=2, ge=0)
     """Times that a rollout is attempted again at most, where ``outcomes`` says ``retry``."""
+
+    @property
+    def group_limit_s(self) -> float:
+        """Seconds for a group: one deadline until its last member has a slot, one for each attempt."""
+        if self.group_s is not None:
+            return self.group_s
+        return self.deadline_s * (2 + self.infrastructure_retries)

@@ -24,8 +24,21 @@ def _plain(value: Any) -> Any:
     return value
 
 
-PlainValue = Annotated[Any, AfterValidator(_plain), WithJsonSchema({"type": ["number", "boolean", "string"]})]
+def _wanted(value: Any) -> Any:
+    return [_plain(one) for one in value] if isinstance(value, list) and value else _plain(value)
+
+
+_PLAIN = {"type": ["number", "boolean", "string"]}
+
+PlainValue = Annotated[Any, AfterValidator(_plain), WithJsonSchema(_PLAIN)]
 """A number, ``true``, ``false`` or text."""
+
+WantedValue = Annotated[
+    Any,
+    AfterValidator(_wanted),
+    WithJsonSchema({"anyOf": [_PLAIN, {"type": "array", "items": _PLAIN, "minItems": 1}]}),
+]
+"""A plain value that something has to have, or a list of those that it may have."""
 
 
 class Section(BaseModel):

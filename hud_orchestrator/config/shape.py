@@ -97,7 +97,7 @@ def _wrong_value(detail: ErrorDetails, path: KeyPath, value: Any) -> str:
     info = section_at(RunFile, path[:-1])
     inner = section_at(RunFile, path)
     text = f"{shown(value)} {_complaint(detail['type'])}; allowed: {_allowed(path)}"
-    if inner:
+    if inner and isinstance(path[-1], str):
         first = next(iter(inner.model_fields))
         return f'{text}; write for example "{path[-1]}: {{{first}: ...}}"'
     if isinstance(value, str) and info and str(path[-1]) in info.model_fields:
@@ -124,6 +124,10 @@ def _allowed(path: KeyPath) -> str:
     if section and str(path[-1]) in section.model_fields:
         info = section.model_fields[str(path[-1])]
         return allowed(info.annotation, info.metadata)
+    if path[-2:-1] == ("where",):
+        return "a number, true, false or text, or a list of them"
+    if items := section_at(RunFile, path):
+        return f"text, or a mapping with the keys {', '.join(items.model_fields)}"
     return "a number, true, false or text" if path[-2:-1] in (("loss_config",), ("options",)) else "text"
 
 

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from hud_orchestrator.config.findings import Resolve
+from hud_orchestrator.config.run import RunFile
 
 TASKSET_SUFFIXES = (".json", ".jsonl", ".py")
 
@@ -31,6 +32,17 @@ class NamedSource:
         """Whether it holds tasks and no environments: data, a directory, or a taskset of the platform."""
         suffix = os.path.splitext(self.name)[1]  # noqa: PTH122
         return not self.is_path or suffix in ("", ".json", ".jsonl")
+
+
+def training_sources(run: RunFile, resolve: Resolve) -> list[NamedSource]:
+    """What the entries of ``taskset.train`` name."""
+    return [named_source(entry.source, resolve) for entry in run.taskset.train]
+
+
+def environment_file(run: RunFile, resolve: Resolve) -> str | None:
+    """The file that defines the environments: ``runtime.source``, or the one ``.py`` file of the tasks."""
+    modules = {source.name for source in training_sources(run, resolve) if source.is_module}
+    return run.runtime.source or (modules.pop() if len(modules) == 1 else None)
 
 
 def named_source(text: str, resolve: Resolve) -> NamedSource:

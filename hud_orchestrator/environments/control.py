@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -17,10 +18,14 @@ from hud_orchestrator.environments.protocol import Messages, as_messages, as_res
 from hud_orchestrator.environments.rpc import FRAME_LIMIT
 from hud_orchestrator.environments.toolservers import ToolServers
 from hud_orchestrator.errors import EnvironmentClosed, EnvironmentFailed, EnvironmentLost
+from hud_orchestrator.records import Task
 from hud_orchestrator.toolbox import ToolResult
 
 OLD_FRAME_LIMIT = 2**16
 """Bytes of the longest frame that the SDK's servers took before 0.6.21."""
+
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+"""An escape of half a character; most come in pairs and are one."""
 
 
 class ControlSession:
@@ -100,7 +105,8 @@ class ControlSession:
                 # About a frame that it could not read; it closes the connection now.
                 self._intact = False
                 break
-            if told not in self._owed:
+            # A list, say, cannot even be looked for.
+            if not isinstance(told, int) or told not in self._owed:
                 self._intact = False
                 raise EnvironmentLost(f"{method}: answered request {told!r}, expected {number}")
             self._owed.discard(told)
@@ -116,12 +122,31 @@ class ControlSession:
                 f"{method}: answered with a frame above {FRAME_LIMIT // 2**20} MiB"
             ) from error
         try:
-            answer = json.loads(line)
-        except ValueError as error:
+            answer = read_frame(line)
+        except (ValueError, RecursionError) as error:
+            self._intact = False
             raise EnvironmentLost(f"{method}: answered something that is not JSON") from error
         if not isinstance(answer, dict):
             raise EnvironmentLost(f"{method}: answered {type(answer).__name__}, expected a JSON-RPC object")
         return answer
+
+
+def read_frame(line: bytes) -> Any:
+    """A frame's JSON, such that it can be written as JSON again, whatever the environment sent.
+
+    ``NaN`` and numbers beyond a float's become text, which is no number to anybody. Half of a surrogate
+    pair, which UTF-8 has no bytes for, becomes a question mark.
+    """
+    frame = json.loads(line.decode(), parse_constant=str, parse_float=_finite)
+    if SURROGATE.search(line):
+        whole = json.dumps(frame, ensure_ascii=False).encode("utf-8", "replace")
+        frame = json.loads(whole)
+    return frame
+
+
+def _finite(text: str) -> float | str:
+    number = float(text)
+    return number if math.isfinite(number) else text
 
 
 def _encoded(method: str, frame: dict[str, Any]) -> bytes:
@@ -198,14 +223,11 @@ class ControlEpisode:
             return await self._servers.call(name, arguments)
         return as_result(await self._call("tools.call", name=name, arguments=dict(arguments)))
 
-    async def grade(self, answer: str | None) -> Mapping[str, Any]:
-        """The grade frame, checked."""
-        frame = self._grade or await self._call("tasks.grade", answer=answer)
-        score = frame.get("score")
-        if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
-            raise EnvironmentFailed(f"tasks.grade: score is {score!r}, expected a finite number")
-        if frame.get("isError"):
-            raise EnvironmentFailed(
-                f"tasks.grade: the grader reports an error: {frame.get('content') or 'no content'}"
-            )
-        return frame
+    async def grade(self, answer: Any) -> Mapping[str, Any]:
+        """The grade frame, whatever it says."""
+        return self._grade or await self._call("tasks.grade", answer=answer)
+
+    async def follow(self, task: Task) -> ControlEpisode:
+        """Begin *task* on the same connection."""
+        start = await self._call("tasks.start", env=task.env, id=task.id, args=dict(task.args))
+        return ControlEpisode(self._call, start, conversational=self.conversational, servers=self._servers)

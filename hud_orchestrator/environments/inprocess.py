@@ -10,10 +10,12 @@ from typing import Any, TypeVar
 
 import anyio
 
+from hud_orchestrator.environments.control import read_frame
 from hud_orchestrator.environments.protocol import Messages, as_messages, as_result, as_tools
 from hud_orchestrator.environments.runner import Runner
 from hud_orchestrator.environments.source import environments
 from hud_orchestrator.errors import EnvironmentFailed
+from hud_orchestrator.foreign import raised_by_itself
 from hud_orchestrator.records import Task
 from hud_orchestrator.toolbox import ToolResult
 
@@ -23,7 +25,8 @@ T = TypeVar("T")
 class InProcessEpisode:
     """One episode driven directly."""
 
-    def __init__(self, runner: Runner, start: Mapping[str, Any]) -> None:
+    def __init__(self, home: InProcess, runner: Runner, start: Mapping[str, Any]) -> None:
+        self._home = home
         self._runner = runner
         self.prompt: Messages = as_messages(start["prompt"])
         self.tools = as_tools(start.get("tools"))
@@ -31,21 +34,20 @@ class InProcessEpisode:
 
     async def turn(self, answer: str) -> Messages | None:
         """Hand over an answer; further messages, or ``None`` when the grade is there."""
-        frame = await _user_code(self._runner.turn(answer))
+        frame = await _frame(self._runner.turn(answer))
         return None if "score" in frame else as_messages(frame["prompt"])
 
     async def call_tool(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
         """Call a tool."""
-        return as_result(await _user_code(self._runner.call_tool(name, dict(arguments))))
+        return as_result(await _frame(self._runner.call_tool(name, dict(arguments))))
 
-    async def grade(self, answer: str | None) -> Mapping[str, Any]:
+    async def grade(self, answer: Any) -> Mapping[str, Any]:
         """The grade frame."""
-        frame = await _user_code(self._runner.grade(answer))
-        try:
-            json.dumps(frame, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise EnvironmentFailed(f"the grade is not JSON: {error}") from error
-        return frame
+        return await _frame(self._runner.grade(answer))
+
+    async def follow(self, task: Task) -> InProcessEpisode:
+        """Begin *task* with the same environments; the template before it puts its things away first."""
+        return await self._home.begin(self._runner, task)
 
 
 class InProcess:
@@ -69,15 +71,36 @@ class InProcess:
             )
         runner = Runner(self._environments[task.env])
         try:
-            yield InProcessEpisode(runner, await _user_code(runner.start(task.id, dict(task.args))))
+            yield await self.begin(runner, task)
         finally:
             # What a template's cleanup raises must not hide what happened before.
-            with anyio.move_on_after(self._teardown_s, shield=True), suppress(Exception):
-                await runner.close()
+            with anyio.move_on_after(self._teardown_s, shield=True), suppress(EnvironmentFailed):
+                await _guest(runner.close())
+
+    async def begin(self, runner: Runner, task: Task) -> InProcessEpisode:
+        """Start *task*.
+
+        Raises:
+            EnvironmentFailed: it did not start, or gave something that is no prompt.
+        """
+        start = await _frame(runner.start(task.id, dict(task.args)))
+        return InProcessEpisode(self, runner, start)
 
 
-async def _user_code(work: Awaitable[T]) -> T:
+async def _frame(work: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+    """What an environment's code gives, as it would come out of another process."""
+    frame = await _guest(work)
+    try:
+        read: dict[str, Any] = read_frame(json.dumps(frame, allow_nan=False).encode())
+    except (TypeError, ValueError, RecursionError) as error:
+        raise EnvironmentFailed(f"the environment's frame is not JSON: {error}") from error
+    return read
+
+
+async def _guest(work: Awaitable[T]) -> T:
     try:
         return await work
-    except Exception as error:
+    except BaseException as error:
+        if not raised_by_itself(error):
+            raise
         raise EnvironmentFailed(f"{type(error).__name__}: {error}") from error

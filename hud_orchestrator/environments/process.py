@@ -2,50 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-import socket
-import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from subprocess import DEVNULL
 from types import TracebackType
 from typing import IO, Self
 
 import anyio
-import anyio.abc
 
-from hud_orchestrator.environments.control import ControlEpisode, ControlSession
+from hud_orchestrator.environments.control import ControlEpisode
+from hud_orchestrator.environments.warm import WarmProcess
 from hud_orchestrator.errors import EnvironmentFailed
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.records import Task
 
-HOST = "hud_orchestrator.environments.host"
-
-KEY = "HUD_API_KEY"
-"""Stays with the daemon: what an environment knows, it may print."""
-
 log = get_logger()
-
-
-class WarmProcess:
-    """An environment process and the session with it."""
-
-    def __init__(self, process: anyio.abc.Process, stream: anyio.abc.SocketStream) -> None:
-        self.process = process
-        self.stream = stream
-        self.session = ControlSession(stream)
-        self.episodes = 0
-
-    async def kill(self) -> None:
-        """End it and everything it started; does not wait for long, because nothing survives the signal."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        with anyio.move_on_after(2, shield=True):
-            await self.process.wait()
-            await self.stream.aclose()
 
 
 class ProcessPool:
@@ -67,8 +39,10 @@ class ProcessPool:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for warm in list(self._all):
-            await self._kill(warm)
+        # Together: one that does not go away must not make the others wait.
+        async with anyio.create_task_group() as ending:
+            for warm in list(self._all):
+                ending.start_soon(self._kill, warm)
 
     @asynccontextmanager
     async def episode(
@@ -79,23 +53,17 @@ class ProcessPool:
     ) -> AsyncGenerator[ControlEpisode, None]:
         """Begin *task* in a warm process; leaving puts the process back, or kills it."""
         warm = self._idle.pop() if self._idle else await self._start()
-        finished = False
         try:
-            yield await self._begin(warm, task)
-            finished = warm.session.healthy
+            warm.episodes += 1
+            start = await warm.session.call("tasks.start", env=task.env, id=task.id, args=dict(task.args))
+            yield ControlEpisode(warm.session.call, start)
         finally:
-            with anyio.CancelScope(shield=True):  # bounded by teardown_s inside
-                await self._put_back(warm, finished=finished)
+            with anyio.CancelScope(shield=True):  # bounded by teardown_s and the kill inside
+                await self._put_back(warm)
 
-    async def _begin(self, warm: WarmProcess, task: Task) -> ControlEpisode:
-        warm.episodes += 1
-        start = await warm.session.call("tasks.start", env=task.env, id=task.id, args=dict(task.args))
-        return ControlEpisode(warm.session.call, start)
-
-    async def _put_back(self, warm: WarmProcess, *, finished: bool) -> None:
-        usable = finished or (
-            warm.session.healthy and await warm.session.cancelled(within_s=self._teardown_s)
-        )
+    async def _put_back(self, warm: WarmProcess) -> None:
+        # Asked for in any case: a graded episode may have things to put away too.
+        usable = warm.session.healthy and await warm.session.cancelled(within_s=self._teardown_s)
         if usable and warm.episodes < self._recycle_after:
             self._idle.append(warm)
             return
@@ -109,29 +77,20 @@ class ProcessPool:
         await self._kill(warm)
 
     async def _start(self) -> WarmProcess:
-        try:
-            return await self._started()
-        except OSError as error:
-            raise EnvironmentFailed(f"an environment process cannot be started: {error.strerror}") from error
-
-    async def _started(self) -> WarmProcess:
         async with self._starting:
-            ours, theirs = socket.socketpair()
-            with theirs:
-                process = await anyio.open_process(
-                    [sys.executable, "-m", HOST, str(self._source), str(theirs.fileno())],
-                    stdin=DEVNULL, stdout=self._log_file, stderr=self._log_file,
-                    pass_fds=[theirs.fileno()], start_new_session=True, cwd=self._source.parent,
-                    env={name: value for name, value in os.environ.items() if name != KEY},
-                )  # fmt: skip
-            warm = WarmProcess(process, await anyio.abc.SocketStream.from_socket(ours))
+            try:
+                warm = await WarmProcess.start(self._source, log_file=self._log_file)
+            except OSError as error:
+                raise EnvironmentFailed(
+                    f"an environment process cannot be started: {error.strerror}"
+                ) from error
             self._all.add(warm)
             try:
                 hello = await warm.session.call("hello")
             except BaseException:
                 await self._kill(warm)
                 raise
-            log.debug("environment.started", pid=process.pid, environment=hello.get("env"))
+            log.debug("environment.started", pid=warm.process.pid, environment=hello.get("env"))
             return warm
 
     async def _kill(self, warm: WarmProcess) -> None:

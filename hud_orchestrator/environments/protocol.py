@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
+from hud_orchestrator.errors import EnvironmentLost
 from hud_orchestrator.records import Task
 from hud_orchestrator.toolbox import ToolResult, ToolSpec
 
@@ -42,8 +43,16 @@ class Episode(Protocol):
         """Call one of :attr:`tools`; what it raises is a result for the agent to read."""
         ...
 
-    async def grade(self, answer: str | None) -> Mapping[str, Any]:
-        """The grade frame for the agent's last word; ``score`` is a finite number."""
+    async def grade(self, answer: Any) -> Mapping[str, Any]:
+        """The grade frame for *answer*, as the environment gives it: whoever asks looks whether it is one.
+
+        The answer is the agent's last word, ``None`` without one, or for a verifier the frame that it
+        verifies.
+        """
+        ...
+
+    async def follow(self, task: Task) -> Episode:
+        """Begin *task*, once this one is graded, where this one ran; it ends with this one."""
         ...
 
 
@@ -59,21 +68,55 @@ class Placement(Protocol):
 
 
 def as_messages(prompt: object) -> Messages:
-    """A prompt as a list of messages: text is one user turn, nothing is an empty one."""
-    if isinstance(prompt, list):
-        return [dict(message) for message in prompt]
-    return [{"role": "user", "content": prompt if isinstance(prompt, str) else ""}]
+    """A prompt as a list of messages: text is one user turn, nothing is an empty one.
+
+    Raises:
+        EnvironmentLost: it is neither.
+    """
+    if prompt is None or isinstance(prompt, str):
+        return [{"role": "user", "content": prompt or ""}]
+    if not isinstance(prompt, list):
+        raise EnvironmentLost(f"the prompt is {type(prompt).__name__}, expected text or a list of messages")
+    for index, message in enumerate(prompt):
+        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+            raise EnvironmentLost(f"message {index} of the prompt is no object with a role and a content")
+    return [dict(message) for message in prompt]
 
 
 def as_tools(found: object) -> tuple[ToolSpec, ...]:
-    """Tools as an environment of ours lists them in its start frame."""
-    rows = found if isinstance(found, list) else []
+    """Tools as an environment of ours lists them in its start frame.
+
+    Raises:
+        EnvironmentLost: they are no list of tools.
+    """
+    if found is None:
+        return ()
+    if not isinstance(found, list):
+        raise EnvironmentLost(f"the tools are {type(found).__name__}, expected a list")
+    for index, row in enumerate(found):
+        if not isinstance(row, Mapping) or not isinstance(row.get("name"), str):
+            raise EnvironmentLost(f"tool {index} is no object with a name")
+        if not isinstance(row.get("parameters") or {}, Mapping):
+            raise EnvironmentLost(f"tool {row['name']!r}: its parameters are no JSON schema")
     return tuple(
-        ToolSpec(name=row["name"], description=row["description"], parameters=row["parameters"])
-        for row in rows
+        ToolSpec(
+            name=row["name"], description=str(row.get("description") or ""), parameters=row["parameters"]
+        )
+        if row.get("parameters")
+        else ToolSpec(name=row["name"], description=str(row.get("description") or ""))
+        for row in found
     )
 
 
 def as_result(frame: Mapping[str, Any]) -> ToolResult:
-    """What a tool answered."""
-    return ToolResult(content=frame.get("content") or [], is_error=bool(frame.get("isError")))
+    """What a tool answered.
+
+    Raises:
+        EnvironmentLost: it is no result.
+    """
+    content = frame.get("content")
+    if content is not None and not (
+        isinstance(content, list) and all(isinstance(part, Mapping) for part in content)
+    ):
+        raise EnvironmentLost("tools.call: the content of its result is no list of parts")
+    return ToolResult(content=content or [], is_error=bool(frame.get("isError")))

@@ -30,6 +30,8 @@ class Runner:
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
         self._generator: AsyncGenerator[Any, Any] | None = None
+        self._graded: AsyncGenerator[Any, Any] | None = None
+        """A template that gave its grade, and may have something to put away."""
         self._grade: dict[str, Any] | None = None
         self._state = SimpleNamespace()
 
@@ -105,8 +107,8 @@ class Runner:
     async def grade(self, answer: Any) -> dict[str, Any]:
         """The grade for *answer*, the agent's last word.
 
-        A template that asks for more turns gets ``None`` until it grades, at most once per prompt it
-        still has to give.
+        The template is closed by :meth:`close`. One that asks for more turns gets ``None`` until it
+        grades, at most once per prompt it still has to give.
 
         Raises:
             NotAFrame: what it yielded is no grade.
@@ -119,12 +121,14 @@ class Runner:
                 raise NotAFrame(f"no grade after {LAST_TURNS} answers of None, which ask for it")
             await asyncio.sleep(0)  # a template that never suspends must not hold the loop
             frame = await self.turn(None)
-        await self.close()
+        # Not closed here: a template that hangs while it puts its things away has graded all the same.
+        self._graded, self._generator, self._grade = self._generator, None, None
         return frame
 
     async def close(self) -> None:
         """End the episode; running ``finally`` blocks of the template."""
-        generator, self._generator, self._grade = self._generator, None, None
+        generator = self._generator or self._graded
+        self._generator = self._graded = self._grade = None
         if generator is not None:
             EPISODE.set(self._state)
             await generator.aclose()

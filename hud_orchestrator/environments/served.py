@@ -10,6 +10,7 @@ import anyio.abc
 
 from hud_orchestrator.environments.bindings import refined
 from hud_orchestrator.environments.control import ControlEpisode
+from hud_orchestrator.environments.crew import crew
 from hud_orchestrator.environments.link import Dial, Link, Pace
 from hud_orchestrator.environments.toolservers import ToolServers, open_tools
 from hud_orchestrator.errors import EnvironmentLost
@@ -82,28 +83,18 @@ async def _leave(servers: ToolServers | None, *, within_s: float) -> None:
 
 @asynccontextmanager
 async def _alive(link: Link) -> AsyncGenerator[anyio.abc.TaskGroup, None]:
-    """A task group that ends with the block, which is cut off when the link is lost.
-
-    An error of the block comes out as it is, not in a group: nothing else in here raises.
-    """
-    failure: Exception | None = None
+    """Tasks beside the block, which is cut off when the link is lost."""
     lost: list[EnvironmentLost] = []
 
-    async def watch() -> None:
+    async def watch(group: anyio.abc.TaskGroup) -> None:
         try:
             await link.keep_alive()
         except EnvironmentLost as error:
             lost.append(error)
             group.cancel_scope.cancel()
 
-    async with anyio.create_task_group() as group:
-        group.start_soon(watch)
-        try:
-            yield group
-        except Exception as error:
-            failure = error
-        group.cancel_scope.cancel()
+    async with crew() as group:
+        group.start_soon(watch, group)
+        yield group
     if lost:
         raise lost[0]
-    if failure is not None:
-        raise failure

@@ -129,6 +129,9 @@ class Session:
 
     async def _start(self, params: Params) -> Answer:
         await self._drop()
+        if self._closing is not None:
+            # A verifier begins when what it verifies is put away, as with the SDK's servers.
+            await asyncio.wait({self._closing})
         name, args = params.get("id"), params.get("args")
         if not isinstance(name, str):
             raise RpcError(INVALID_PARAMS, "tasks.start: id must be a text")

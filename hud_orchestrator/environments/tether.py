@@ -22,4 +22,8 @@ def end_with_parent() -> None:
 
 if __name__ == "__main__":
     end_with_parent()
-    os.execvp(sys.argv[1], sys.argv[1:])  # noqa: S606  (the command that the run file names)
+    try:
+        os.execvp(sys.argv[1], sys.argv[1:])  # noqa: S606  (the command that the run file names)
+    except OSError as error:
+        print(f"{sys.argv[1]}: {error.strerror}", file=sys.stderr)  # noqa: T201  (there is nobody to raise to)
+        sys.exit(127)

@@ -28,14 +28,19 @@ async def promote(
     model_id: str,
     policy: PolicyCell,
     permits: Permits,
+    consumed: Callable[[Step], Awaitable[None]],
     evaluate: Callable[[Policy], Awaitable[None]],
     board: Scoreboard,
 ) -> None:
-    """Publish one policy per step, in order. The step after may be applied once this one is settled."""
+    """Publish one policy per step, in order. The step after may be applied once this one is settled.
+
+    *consumed* is told of a step before its permits come back, so that the groups which they admit know.
+    """
     async with steps:
         async for step in steps:
             if not step.skipped:
                 await _confirm(catalog, model_id, step)
+            await consumed(step)
             policy.publish(step.policy)
             permits.give_back(step.batch.permits, reason="trained")
             board.step_ended(step)

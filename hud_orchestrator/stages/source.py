@@ -9,14 +9,14 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from hud_orchestrator.feedback import Permits
 from hud_orchestrator.records import Ticket
-from hud_orchestrator.rules.order import TaskOrder
+from hud_orchestrator.rules.order import Order
 from hud_orchestrator.streams import offer
 
 
 async def source(
     tickets: MemoryObjectSendStream[Ticket],
     *,
-    order: TaskOrder,
+    order: Order,
     group_size: int,
     permits: Permits,
     ended: Collection[int],
@@ -33,5 +33,6 @@ async def source(
             await permits.take()
             task = order.task(number)
             for member in range(group_size):
-                if not await offer(tickets, Ticket(group=number, member=member, task=task)):
+                one = Ticket(group=number, member=member, task=task, members=group_size)
+                if not await offer(tickets, one):
                     return

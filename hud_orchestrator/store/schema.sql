@@ -60,8 +60,11 @@ CREATE TABLE groups (
     task   TEXT NOT NULL,
     ending TEXT CHECK (ending IN
            ('trained', 'no_spread', 'no_gradient', 'failed', 'partial', 'no_tokens', 'stale')),
-    step   INTEGER
+    step   INTEGER,
+    -- Of the members that were graded.
+    rewards TEXT NOT NULL DEFAULT '[]'
 ) STRICT;
+CREATE INDEX groups_by_step ON groups (step);
 
 CREATE TABLE rollouts (
     group_number INTEGER NOT NULL REFERENCES groups (number),

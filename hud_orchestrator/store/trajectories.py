@@ -10,7 +10,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from hud_orchestrator.records import Ending, Group, Outcome, Phase, Rollout, Sample, Task, Ticket
+from hud_orchestrator.records import Ending, Group, Outcome, Phase, Rollout, Sample, Task, Ticket, Visit
 from hud_orchestrator.steps import EpisodeStep
 from hud_orchestrator.store.database import Database, rows
 
@@ -31,11 +31,12 @@ class Trajectories:
     async def add(self, group: Group, *, ending: Ending | None, step: int | None = None) -> None:
         """Write a whole group; without an ending it is finished and waits to be trained on."""
         task = group.rollouts[0].ticket.task
+        rewards = [rollout.reward for rollout in group.rollouts if rollout.reward is not None]
 
         def insert(connection: sqlite3.Connection) -> None:
             connection.execute(
-                "INSERT INTO groups (number, task, ending, step) VALUES (?, ?, ?, ?)",
-                (group.number, json.dumps(asdict(task)), ending, step),
+                "INSERT INTO groups (number, task, ending, step, rewards) VALUES (?, ?, ?, ?, ?)",
+                (group.number, json.dumps(asdict(task)), ending, step, json.dumps(rewards)),
             )
             rows(
                 connection,
@@ -68,6 +69,16 @@ class Trajectories:
             row["number"]
             for row in await self._database.read("SELECT number FROM groups WHERE ending IS NOT NULL")
         }
+
+    async def visits(self, *, first: int = 0, last: int) -> list[Visit]:
+        """What the groups that ended in steps *first* to *last* say about their tasks, in a fixed order."""
+        found = await self._database.read(
+            "SELECT json_extract(task, '$.slug') AS slug, rewards FROM groups"
+            " WHERE ending IS NOT NULL AND step BETWEEN ? AND ? ORDER BY step, number",
+            first,
+            last,
+        )
+        return [Visit(slug=row["slug"], rewards=tuple(json.loads(row["rewards"]))) for row in found]
 
     async def outcomes(self) -> Counter[str]:
         """How many training rollouts ended in each way."""

@@ -1,6 +1,7 @@
 """Tasksets: rows of ``{"env", "id", "args", ...}`` from modules, data files and the platform.
 
 load      what a name names, as tasks, selected
+parts     what a run trains on, and what it holds out
 files     one file or directory
 modules   rows that a Python module defines
 rows      one row, as a task and back

@@ -162,7 +162,8 @@ def test_a_mistake_names_its_place_its_key_and_what_is_allowed(
             "run: {name: a}\nmodel: {slug: a, base: tiny}\nagent: {max_tokens: 8}\n",
             [
                 "run.yaml:1:1: run.steps: missing; it takes a whole number, 1 or more",
-                "run.yaml:1:1: taskset: missing; it takes a mapping with the keys train, heldout, shuffle",
+                "run.yaml:1:1: taskset: missing; it takes a mapping with the keys train, heldout, "
+                "heldout_split, shuffle, curriculum",
             ],
         ),
         (
@@ -268,3 +269,45 @@ def test_a_mistake_on_the_command_line_is_reported_like_one_in_the_file(
     run_file: RunFile, override: str, line: str
 ) -> None:
     assert only(run_file(), override).startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("taskset", "line"),
+    [
+        ("3", "taskset.train: 3 does not fit; allowed: text, or a list of mappings with the keys source"),
+        ("[]", "taskset.train: an empty list has the wrong length"),
+        ("{source: tasks.py}", "taskset.train: a mapping does not fit; allowed: text, or a list of mappings"),
+        ("[3]", "taskset.train[0]: 3 does not fit; allowed: text, or a mapping with the keys source, weight"),
+        ("[{limit: 3}]", "taskset.train[0].source: missing; it takes text"),
+        (
+            "[{source: tasks.py, wait: 1}]",
+            "taskset.train[0].wait: unknown key; the keys here are source, weight, where, limit",
+        ),
+        ("[{source: tasks.py, weight: 0}]", "taskset.train[0].weight: 0 is out of range; allowed: a number"),
+        (
+            "[{source: tasks.py, where: 1}]",
+            "taskset.train[0].where: 1 does not fit; allowed: a mapping of names to numbers, true, false or "
+            "texts, or to lists of them",
+        ),
+        (
+            "[{source: tasks.py, where: {a: [[]]}}]",
+            "taskset.train[0].where.a: a list does not fit; allowed: a number, true, false or text, or a ",
+        ),
+        ("[tasks.py, no.json]", "run.yaml:3:29: taskset.train[1]: there is no file "),
+        ("[{source: no.py}]", "run.yaml:3:28: taskset.train[0].source: there is no file "),
+        (
+            "[{source: tasks.py, weight: 1}, tasks.py]",
+            "taskset.train[1]: missing: other entries",
+        ),
+        ("tasks.py, heldout: tasks.py, heldout_split: 0.1", "taskset.heldout_split: cannot stand beside"),
+        ("tasks.py, heldout_split: 1", "taskset.heldout_split: 1 is out of range"),
+        (
+            "tasks.py, curriculum: {skip_solved: 0.5, retire_hopeless: 0.6}",
+            "taskset.curriculum.retire_hopeless: 0.6 must be less than taskset.curriculum.skip_solved (0.5)",
+        ),
+    ],
+)
+def test_a_mistake_in_the_tasksets_names_the_entry(run_file: RunFile, taskset: str, line: str) -> None:
+    whole = f"run: {{name: a, steps: 30}}\nmodel: {{slug: a, base: tiny}}\ntaskset: {{train: {taskset}}}\n"
+
+    assert line in only(run_file(whole=whole))

@@ -125,8 +125,26 @@ def test_a_base_may_be_a_directory_that_transformers_loads(run_file: RunFile, tm
     assert load(run_file(), overrides=["model.base=./model"]).run.model.base == "./model"
 
 
-def test_what_is_shown_as_resolved_is_a_run_file_that_says_the_same(run_file: RunFile) -> None:
-    awkward = ['agent.system_prompt="a: #b\\n"', 'agent.stop=["1e4", "no", "~"]', 'run.name="1e4"']
+def test_a_taskset_that_is_named_alone_is_shown_as_it_was_written(run_file: RunFile) -> None:
+    loaded = load(run_file(), overrides=["taskset.heldout=[{source: tasks.py}]"])
+
+    assert [entry.source for entry in loaded.run.taskset.train] == ["tasks.py"]
+    assert loaded.run.model_dump(mode="json")["taskset"]["train"] == "tasks.py"
+    assert loaded.run.model_dump(mode="json")["taskset"]["heldout"] == "tasks.py"
+
+
+def test_what_is_shown_as_resolved_is_a_run_file_that_says_the_same(
+    run_file: RunFile, tmp_path: Path
+) -> None:
+    (tmp_path / "b.json").write_text("[]")
+    mixed = "[{source: 'tasks.py:a', weight: 2, where: {x: [1, yes]}}, {source: b.json, weight: 0.5}]"
+    tasksets = [f"taskset.train={mixed}", "taskset.heldout=[tasks.py, b.json]"]
+    awkward = [
+        *tasksets,
+        'agent.system_prompt="a: #b\\n"',
+        'agent.stop=["1e4", "no", "~"]',
+        'run.name="1e4"',
+    ]
     loaded = load(run_file(), overrides=awkward)
 
     shown = run_file(whole="\n".join(resolved_lines(loaded.run, loaded.origins)))
@@ -142,6 +160,11 @@ def test_what_is_shown_as_resolved_is_a_run_file_that_says_the_same(run_file: Ru
         (["pipeline.staleness=1"], "pipeline.staleness: 1 with the unclipped importance_sampling"),
         (["service=hud", "local.threads=2"], "local.threads: ignored with service: hud"),
         (["evaluation.every=2"], "evaluation.every: ignored: without taskset.heldout"),
+        (
+            ["taskset.heldout=[{source: tasks.py, weight: 2}]"],
+            "taskset.heldout[0].weight: ignored: evaluation attempts every held-out task equally often",
+        ),
+        (["taskset.curriculum.window=2"], "taskset.curriculum.window: ignored: the curriculum is off"),
         (
             ["trainer.learning_rate.final=1e-5"],
             "trainer.learning_rate.final: ignored with schedule: constant",

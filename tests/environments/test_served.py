@@ -7,6 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
+from hud_orchestrator.environments.grades import NotAGrade, check_grade
 from hud_orchestrator.environments.link import Pace
 from hud_orchestrator.environments.served import Served
 from hud_orchestrator.errors import EnvironmentClosed, EnvironmentFailed, EnvironmentLost
@@ -134,9 +135,9 @@ async def test_a_score_that_is_no_finite_number_is_no_grade(score: bytes) -> Non
         await connection.send(b'{"jsonrpc":"2.0","id":3,"result":{"score":%s}}\n' % score)
 
     async with served(odd) as (port, _):
-        with anyio.fail_after(5), pytest.raises(EnvironmentFailed, match="expected a finite number"):
+        with anyio.fail_after(5), pytest.raises(NotAGrade, match="expected a finite number"):
             async with at(port).episode(TASK) as episode:
-                await episode.grade(None)
+                check_grade(await episode.grade(None))
 
 
 async def test_a_grade_that_is_cut_off_is_interrupted_by_a_cancel() -> None:

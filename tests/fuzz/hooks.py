@@ -149,10 +149,6 @@ def _fork(body: dict[str, Any], case: Any, dice: random.Random) -> dict[str, Any
 def _submit(body: dict[str, Any], case: Any, dice: random.Random) -> dict[str, Any]:
     sampling = {"max_tokens": dice.randrange(1, 5)}
     config = {"model": known().slug, "max_steps": 1, "completion_kwargs": sampling}
-        "model": known().slug,
-        "max_steps": 1,
-        "completion_kwargs": {"max_tokens": dice.randrange(1, 5)},
-    }
     return {
         "trace_id": str(uuid.UUID(int=dice.getrandbits(128))),
         "env": "sums",

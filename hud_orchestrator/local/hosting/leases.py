@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import anyio
 import anyio.abc
 
+from hud_orchestrator.environments.spawned import Spawned
 from hud_orchestrator.errors import EnvironmentFailed
 from hud_orchestrator.local.replies import Refused
 from hud_orchestrator.logs import get_logger
@@ -22,10 +22,6 @@ AT_ONCE = 256
 IDLE_S = 600.0
 """Seconds without a connection after which a lease is taken back: its client may have died."""
 
-Address = tuple[str, int]
-Serve = Callable[[Path, str], AbstractAsyncContextManager[Address]]
-"""Runs an environment of a file on a port of this machine."""
-
 log = get_logger()
 
 
@@ -33,7 +29,7 @@ log = get_logger()
 class _Lease:
     environment: str
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    address: Address = ("", 0)
+    port: int = 0
     connections: int = 0
     failure: str | None = None
 
@@ -41,9 +37,9 @@ class _Lease:
 class Leases:
     """The environments that are out on lease."""
 
-    def __init__(self, sources: Mapping[str, Path], serve: Serve, *, group: anyio.abc.TaskGroup) -> None:
-        self._sources = sources
-        self._serve = serve
+    def __init__(self, servers: Mapping[str, Spawned], *, group: anyio.abc.TaskGroup) -> None:
+        """Lease the environments of *servers*, by their names."""
+        self._servers = servers
         self._group = group
         self._leases: dict[str, _Lease] = {}
 
@@ -53,8 +49,8 @@ class Leases:
         Raises:
             Refused: 404, there is no such environment; 503, too many are out, or it did not start.
         """
-        if environment not in self._sources:
-            known = ", ".join(sorted(self._sources)) or "none; start it with --environments"
+        if environment not in self._servers:
+            known = ", ".join(sorted(self._servers)) or "none; start it with --environments"
             raise Refused(404, f"there is no environment {environment!r} here; there are: {known}")
         if len(self._leases) >= AT_ONCE:
             raise Refused(503, f"{AT_ONCE} environments are out on lease", retry_after_s=5)
@@ -74,8 +70,8 @@ class Leases:
         self._of(key).scope.cancel("it was given back")
 
     @contextmanager
-    def connection(self, key: str) -> Iterator[Address]:
-        """Where a lease's environment listens; the lease counts as used meanwhile.
+    def connection(self, key: str) -> Iterator[int]:
+        """The port that a lease's environment listens on; the lease counts as used meanwhile.
 
         Raises:
             Refused: 404, there is no such lease.
@@ -84,7 +80,7 @@ class Leases:
         lease.connections += 1
         lease.scope.deadline = math.inf
         try:
-            yield lease.address
+            yield lease.port
         finally:
             lease.connections -= 1
             if not lease.connections:
@@ -98,7 +94,7 @@ class Leases:
     async def _hold(self, key: str, lease: _Lease, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         try:
             with lease.scope:
-                async with self._serve(self._sources[lease.environment], lease.environment) as lease.address:
+                async with self._servers[lease.environment].process(lease.environment) as lease.port:
                     log.info("environment.leased", environment=lease.environment, lease=key)
                     task_status.started()
                     lease.scope.deadline = anyio.current_time() + IDLE_S

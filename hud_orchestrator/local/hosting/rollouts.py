@@ -14,13 +14,14 @@ from dataclasses import replace
 import anyio
 import anyio.abc
 
-from hud_orchestrator.attempt import Attempter, Limits
+from hud_orchestrator.attempt import Attempter
 from hud_orchestrator.clients.gateway import Gateway
 from hud_orchestrator.clients.transport import Transport
 from hud_orchestrator.environments.protocol import Episode, Placement
 from hud_orchestrator.environments.template import default_slug
 from hud_orchestrator.errors import OrchestratorError
 from hud_orchestrator.feedback import PolicyCell
+from hud_orchestrator.ladder import Limits
 from hud_orchestrator.local.hosting.agent import hosted_agent, hosted_sampling
 from hud_orchestrator.local.replies import Refused
 from hud_orchestrator.local.traces import Traces, plain_id

@@ -22,8 +22,8 @@ def tunnel_route(hosting: Hosting) -> WebSocketRoute:
 
     async def tunnel(websocket: WebSocket) -> None:
         try:
-            with hosting.leases.connection(websocket.path_params["id"]) as address:
-                async with await anyio.connect_tcp(*address) as stream:
+            with hosting.leases.connection(websocket.path_params["id"]) as port:
+                async with await anyio.connect_tcp("127.0.0.1", port) as stream:
                     await websocket.accept()
                     await _splice(websocket, stream)
         except Refused as refusal:

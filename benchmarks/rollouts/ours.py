@@ -1,0 +1,136 @@
+"""Our loop, everything on: source, rollouts, collection, the store, grades and metrics. Prints a JSON line.
+
+Run as ``python -m benchmarks.rollouts.ours '{"port": ..., "placement": ..., ...}'``, see :class:`Plan`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+import anyio
+from anyio import create_memory_object_stream, create_task_group
+from anyio.streams.memory import MemoryObjectReceiveStream
+from pydantic import SecretStr
+
+from benchmarks.rollouts.cost import costing
+from benchmarks.rollouts.plan import Plan, figures
+from hud_orchestrator import logs
+from hud_orchestrator.agents.chat import ChatAgent
+from hud_orchestrator.attempt import Attempter, Limits
+from hud_orchestrator.clients.gateway import Gateway
+from hud_orchestrator.clients.transport import Transport
+from hud_orchestrator.environments.inprocess import InProcess
+from hud_orchestrator.environments.process import ProcessPool
+from hud_orchestrator.environments.protocol import Placement
+from hud_orchestrator.feedback import Permits, PolicyCell
+from hud_orchestrator.metrics import MetricsFile, Scoreboard
+from hud_orchestrator.policy import Sampling
+from hud_orchestrator.records import Batch, Policy, Rollout, Task, Ticket
+from hud_orchestrator.rules.batching import BatchCutter
+from hud_orchestrator.rules.grading import GradingRule
+from hud_orchestrator.rules.grouping import GroupTable
+from hud_orchestrator.rules.order import TaskOrder
+from hud_orchestrator.stages.collect import Desk, collect
+from hud_orchestrator.stages.rollout import rollout
+from hud_orchestrator.stages.source import source
+from hud_orchestrator.store.database import Database
+from hud_orchestrator.store.trajectories import Trajectories
+from hud_orchestrator.tasksets.files import load_path
+
+SOURCE = Path(__file__).parent / "environments" / "ours.py"
+GROUP = 8
+
+
+async def _main(plan: Plan) -> None:
+    tasks = load_path(SOURCE, member="turns" if plan.tools else "single")
+    logs.configure(stream=None, as_json=True, level="warning")
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        url = f"http://127.0.0.1:{plan.port}"
+        with (directory / "log").open("wb") as log_file:
+            async with (
+                Transport(url, SecretStr("bench"), connections=plan.concurrency + 10) as transport,
+                _placed(plan, log_file) as placement,
+            ):
+                attempter = _attempter(plan, placement, Gateway(transport, model="bench"))
+                await _run(plan, tasks, attempter, directory / "warm", max(plan.concurrency, GROUP))
+                async with costing() as cost:
+                    done = await _run(plan, tasks, attempter, directory / "measured", plan.rollouts)
+    print(json.dumps(figures(plan, cost, done)))
+
+
+@asynccontextmanager
+async def _placed(plan: Plan, log_file: IO[bytes]) -> AsyncGenerator[Placement, None]:
+    if plan.placement == "in-process":
+        yield InProcess(SOURCE, teardown_s=2)
+        return
+    async with ProcessPool(SOURCE, log_file=log_file, recycle_after=10**6, teardown_s=2) as pool:
+        yield pool
+
+
+def _attempter(plan: Plan, placement: Placement, gateway: Gateway) -> Attempter:
+    return Attempter(
+        placement=placement,
+        agent=ChatAgent(system_prompt=None, max_turns=10),
+        gateway=gateway,
+        policy=PolicyCell(Policy(version=0, checkpoint=None)),
+        sampling=Sampling(top_p=1.0, max_tokens=8, stop=(), seed=0),
+        limits=Limits(deadline_s=600, grading_reserve_s=60, infrastructure_retries=2),
+        concurrency=plan.concurrency,
+    )
+
+
+async def _run(
+    plan: Plan,
+    tasks: tuple[Task, ...],
+    attempter: Attempter,
+    directory: Path,
+    num_rollouts: int,
+) -> int:
+    """The stages from source to collect; how many rollouts were graded."""
+    directory.mkdir()
+    groups = max(1, num_rollouts // GROUP)
+    # As many as there are groups: none waits for a permit, and none is in flight when the last one is over.
+    permits = Permits(groups_per_step=groups, staleness=0)
+    board = Scoreboard(total_steps=1, metrics=MetricsFile(directory / "metrics.jsonl"))
+    desk = Desk(
+        grading=GradingRule(treatments={}, scale_by=1.0, drop_no_spread=False),
+        cutter=BatchCutter(next_step=1, groups_per_step=groups, replacements=0, staleness=0),
+        permits=permits,
+        trajectories=Trajectories(Database(directory / "store.db")),
+    )
+    tickets, tickets_out = create_memory_object_stream[Ticket](0)
+    rollouts, rollouts_out = create_memory_object_stream[Rollout](0)
+    batches, batches_out = create_memory_object_stream[Batch](0)
+    async with tickets, tickets_out, rollouts, batches_out, create_task_group() as stages:
+        stages.start_soon(partial(
+            source, tickets, order=TaskOrder(tasks, seed=0, shuffle=False), group_size=GROUP,
+            permits=permits, ended=(), waiting=(),
+        ))  # fmt: skip
+        stages.start_soon(partial(
+            rollout, tickets_out, rollouts, attempter=attempter, temperature=1.0,
+            workers=plan.concurrency, board=board,
+        ))  # fmt: skip
+        stages.start_soon(partial(
+            collect, rollouts_out, batches, groups=GroupTable(size=GROUP), desk=desk, waiting=(), last_step=1
+        ))  # fmt: skip
+        batch = await _first(batches_out)
+        stages.cancel_scope.cancel()
+    return len(batch.rewards)
+
+
+async def _first(batches: MemoryObjectReceiveStream[Batch]) -> Batch:
+    async for batch in batches:
+        return batch
+    raise RuntimeError("no batch was cut")
+
+
+if __name__ == "__main__":
+    anyio.run(_main, Plan(**json.loads(sys.argv[1])), backend_options={"use_uvloop": True})
