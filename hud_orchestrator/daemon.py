@@ -17,15 +17,18 @@ from hud_orchestrator.assembly import (
     make_curriculum,
     make_differentiate,
     make_evaluator,
+    make_hosted_attempter,
     make_order,
     recipe,
     schedule,
 )
+from hud_orchestrator.attempt import Attempts
 from hud_orchestrator.clients.catalog import Catalog
 from hud_orchestrator.clients.gateway import Gateway
 from hud_orchestrator.clients.training import Training
 from hud_orchestrator.clients.transport import Transport
 from hud_orchestrator.config.load import LoadedRun
+from hud_orchestrator.config.placement import HOSTED, placement_of
 from hud_orchestrator.config.resolved import resolved_lines
 from hud_orchestrator.config.run import RunFile
 from hud_orchestrator.directory import RunDirectory, write_atomically
@@ -161,8 +164,12 @@ async def _pipeline(
             await _known_loss(training, run)
         await _restore(store.history, stand, board)
         policy = PolicyCell(stand.policy, history=stand.versions)
-        place = await stack.enter_async_context(placement(loaded, directory))
-        attempter = make_attempter(run, place, agent, Gateway(gateway, model=model.model_name), policy)
+        attempter: Attempts
+        if placement_of(run, loaded.resolve) == HOSTED:
+            attempter = make_hosted_attempter(run, api, policy, model=model.model_name)
+        else:
+            place = await stack.enter_async_context(placement(loaded, directory))
+            attempter = make_attempter(run, place, agent, Gateway(gateway, model=model.model_name), policy)
         log.info("run.started", model=model.model_name, after_step=stand.policy.version, steps=run.run.steps)
         pipeline = Pipeline(
             run=run,

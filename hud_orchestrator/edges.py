@@ -7,9 +7,11 @@ from contextlib import asynccontextmanager
 
 from hud_orchestrator.config.load import LoadedRun
 from hud_orchestrator.config.local import BUNDLED_CONTEXT
+from hud_orchestrator.config.placement import hosted_here, placement_of
 from hud_orchestrator.directory import RunDirectory
 from hud_orchestrator.embedded import Addresses, embedded_service
 from hud_orchestrator.errors import KeyRefused
+from hud_orchestrator.placements import source_of
 from hud_orchestrator.settings import Settings
 
 
@@ -53,5 +55,7 @@ async def service(loaded: LoadedRun, directory: RunDirectory) -> AsyncGenerator[
         "deterministic": run.run.deterministic,
         "local": run.local.model_dump(mode="json"),
     }
+    if hosted_here(run, placement_of(run, loaded.resolve)):
+        settings_for_child["environments"] = [str(source_of(loaded).absolute())]
     async with embedded_service(settings_for_child, log_file=directory.service / "service.log") as addresses:
         yield addresses

@@ -14,10 +14,13 @@ from hud_orchestrator.config.spelling import suggestion
 FROM_SOURCE = ("local", "in-process", "subprocess")
 """Placements that run a source file of this machine."""
 
+HOSTED = "hosted"
+"""The placement of the whole rollout, not only of its environment."""
+
 SANDBOXES = ("modal", "daytona")
 """Placements that HUD's SDK provides."""
 
-PLACEMENTS = (*FROM_SOURCE, "docker", "hud", "hosted", *SANDBOXES, "tcp://host:port")
+PLACEMENTS = (*FROM_SOURCE, "docker", "hud", HOSTED, *SANDBOXES, "tcp://host:port")
 """Every placement, as somebody writes it."""
 
 _TCP = re.compile(r"tcp://(\[[0-9a-fA-F:.]+\]|[^\s:/?#\[\]]+):([0-9]{1,5})")
@@ -32,7 +35,7 @@ def placement_of(run: RunFile, resolve: Resolve) -> str:
 
 def hosted_here(run: RunFile, placement: str) -> bool:
     """Whether the run's own embedded service hosts its rollouts, and so needs their source."""
-    return placement == "hosted" and run.service == "local"
+    return placement == HOSTED and run.service == "local"
 
 
 def tcp_address(placement: str) -> tuple[str, int] | None:
@@ -93,7 +96,7 @@ def _foreign_keys(run: RunFile, resolve: Resolve) -> Iterator[Finding]:
 
 def _hosted(run: RunFile, resolve: Resolve) -> Iterator[Finding]:
     """What a rollout that runs elsewhere cannot have."""
-    if placement_of(run, resolve) != "hosted":
+    if placement_of(run, resolve) != HOSTED:
         return
     for outcome, treatment in run.rollout.outcomes.model_dump().items():
         changes = treatment == "zero_advantage" or (treatment == "scale" and run.rollout.scale_by != 1)
