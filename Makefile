@@ -7,13 +7,16 @@ STAMP := $(VENV)/.set-up
 SDK_VENV := .venv-interop
 SDK_STAMP := $(SDK_VENV)/.set-up
 
-.PHONY: quickstart smollm2 test interop check format bench docs clean
+.PHONY: quickstart smollm2 game2048 test interop check format bench docs clean
 
 quickstart: $(STAMP)  ## train the tiny model on the embedded service
 	$(BIN)/hud-orchestrate run configs/quickstart.yaml --fresh
 
 smollm2: $(STAMP)  ## improve a real pretrained 135M model, about ten minutes
 	$(BIN)/hud-orchestrate run configs/smollm2.yaml --fresh
+
+game2048: $(STAMP)  ## teach the tiny model to play 2048 with a tool, some minutes
+	$(BIN)/hud-orchestrate run configs/game2048.yaml --fresh
 
 test: $(STAMP)  ## the test suite, in parallel
 	$(BIN)/pytest -n auto --dist worksteal
@@ -36,6 +39,7 @@ format: $(STAMP)
 
 bench: $(STAMP)  ## what the pipeline costs beside the service, as ratios measured in one run
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.rollouts
 
 docs: $(STAMP)  ## the documentation, as a site in build/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet -f docs/mkdocs.yml

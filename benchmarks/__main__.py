@@ -8,6 +8,7 @@ from rich.table import Table
 from benchmarks.http_clients import http_clients
 from benchmarks.measure import Row
 from benchmarks.placements import placements
+from benchmarks.reporting import Told, told
 from benchmarks.store import store
 
 
@@ -17,6 +18,14 @@ def main() -> None:
     for rows in (http_clients(), placements(), store()):
         _add(table, rows)
     Console().print(table)
+    Console().print(_reporting(told()))
+
+
+def _reporting(rows: list[Told]) -> Table:
+    table = Table("told about each rollout", "ms of wall time", "its pace", "ms of processor time", "ratio")
+    for row in rows:
+        table.add_row(row.who, f"{row.wall_ms:.3f}", f"{row.pace:.3f}", f"{row.cpu_ms:.3f}", f"{row.cpu:.2f}")
+    return table
 
 
 def _add(table: Table, rows: list[Row]) -> None:

@@ -18,6 +18,7 @@ from hud_orchestrator.clients.hosted import HostedRollouts
 from hud_orchestrator.clients.transport import Transport
 from hud_orchestrator.config.losses import CLIENT, client_loss, is_group_relative
 from hud_orchestrator.config.run import RunFile
+from hud_orchestrator.dispatch import Dispatch
 from hud_orchestrator.environments.protocol import Placement
 from hud_orchestrator.errors import ConfigError
 from hud_orchestrator.evaluation import Evaluator
@@ -25,14 +26,18 @@ from hud_orchestrator.feedback import PolicyCell
 from hud_orchestrator.hosted import HostedAttempter, HostedPolicy
 from hud_orchestrator.ladder import Limits
 from hud_orchestrator.metrics import Scoreboard
+from hud_orchestrator.pacing import PacedGateway
 from hud_orchestrator.policy import Sampling
 from hud_orchestrator.records import Outcome, Task, Treatment
+from hud_orchestrator.reporting.witness import Witness
+from hud_orchestrator.rules.breaker import BreakerRule
 from hud_orchestrator.rules.curriculum import Curriculum, CurriculumRule
 from hud_orchestrator.rules.order import MixedOrder, Order, TaskOrder
 from hud_orchestrator.rules.requests import Recipe
 from hud_orchestrator.rules.schedule import Schedule
 from hud_orchestrator.rules.seeds import derive
 from hud_orchestrator.store.history import History
+from hud_orchestrator.wire import Model
 
 
 def make_order(run: RunFile, parts: Sequence[tuple[Task, ...]]) -> Order:
@@ -79,7 +84,13 @@ def make_evaluator(
 
 
 def make_attempter(
-    run: RunFile, placement: Placement, agent: Agent, gateway: Gateway, policy: PolicyCell
+    run: RunFile,
+    placement: Placement,
+    agent: Agent,
+    gateway: PacedGateway,
+    policy: PolicyCell,
+    dispatch: Dispatch,
+    witness: Witness,
 ) -> Attempter:
     """What attempts tickets here."""
     return Attempter(
@@ -89,16 +100,19 @@ def make_attempter(
         policy=policy,
         sampling=_sampling(run),
         limits=_limits(run),
-        concurrency=run.rollout.concurrency,
+        dispatch=dispatch,
+        witness=witness,
     )
 
 
-def make_hosted_attempter(run: RunFile, api: Transport, policy: PolicyCell, *, model: str) -> HostedAttempter:
-    """What has tickets attempted on the platform, by the slug *model*."""
+def make_hosted_attempter(
+    run: RunFile, api: Transport, policy: PolicyCell, dispatch: Dispatch, *, model: Model, job_id: str | None
+) -> HostedAttempter:
+    """What has tickets attempted on the platform by *model*."""
     return HostedAttempter(
         HostedRollouts(api),
         HostedPolicy(
-            model=model,
+            model=model.model_name,
             sampling=_sampling(run),
             max_turns=run.agent.max_turns,
             system_prompt=run.agent.system_prompt,
@@ -106,15 +120,21 @@ def make_hosted_attempter(run: RunFile, api: Transport, policy: PolicyCell, *, m
         ),
         policy,
         limits=_limits(run),
-        concurrency=run.rollout.concurrency,
-        job_id=uuid.uuid4().hex,
+        dispatch=dispatch,
+        job_id=job_id or uuid.uuid4().hex,
         poll_s=run.runtime.poll_s,
     )
 
 
 def _sampling(run: RunFile) -> Sampling:
-    agent = run.agent
-    return Sampling(top_p=agent.top_p, max_tokens=agent.max_tokens, stop=agent.stop, seed=run.run.seed)
+    return Sampling(
+        top_p=run.agent.top_p,
+        max_tokens=run.agent.max_tokens,
+        stop=run.agent.stop,
+        seed=run.run.seed,
+        tool_choice=run.agent.tool_choice,
+        parallel_tool_calls=run.agent.parallel_tool_calls,
+    )
 
 
 def _limits(run: RunFile) -> Limits:
@@ -127,6 +147,46 @@ def _limits(run: RunFile) -> Limits:
         infrastructure_retries=run.rollout.infrastructure_retries,
         retried=retried,
     )
+
+
+def make_dispatch(run: RunFile, tasks: Sequence[Task], board: Scoreboard) -> Dispatch:
+    """What lets attempts begin.
+
+    Raises:
+        ConfigError: ``runtime.concurrency`` names an environment that no task is of.
+    """
+    known = sorted({task.env for task in tasks})
+    for name in run.runtime.concurrency:
+        if name not in known:
+            raise ConfigError(
+                f"runtime.concurrency: no task is of an environment {name!r}; there are {', '.join(known)}"
+            )
+    limits = run.resilience
+    return Dispatch(
+        concurrency=run.rollout.concurrency,
+        environments=run.runtime.concurrency,
+        rule=BreakerRule(
+            share=limits.failure_share,
+            window=limits.failure_window,
+            least=limits.least_attempts,
+            probes=limits.probes,
+            pause_s=limits.pause_s,
+            longest_pause_s=limits.longest_pause_s,
+            give_up_after_s=limits.give_up_after_s,
+        ),
+        board=board,
+    )
+
+
+def make_gateway(run: RunFile, transport: Transport, model: str, board: Scoreboard) -> PacedGateway:
+    """The model, at the pace of its gateway."""
+    paced = PacedGateway(
+        Gateway(transport, model=model),
+        most=run.rollout.concurrency,
+        patience_s=run.resilience.gateway_patience_s,
+    )
+    board.gauges["gateway_window"] = lambda: paced.width
+    return paced
 
 
 def make_agent(run: RunFile, directory: Path) -> Agent:

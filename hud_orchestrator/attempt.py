@@ -15,11 +15,12 @@ from dataclasses import replace
 import anyio
 
 from hud_orchestrator.agents.protocol import Agent
-from hud_orchestrator.clients.gateway import Gateway
+from hud_orchestrator.dispatch import Dispatch
 from hud_orchestrator.environments.protocol import Placement
 from hud_orchestrator.feedback import PolicyCell
 from hud_orchestrator.ladder import GroupClocks, Ladder, Limits
 from hud_orchestrator.logs import get_logger
+from hud_orchestrator.pacing import PacedGateway
 from hud_orchestrator.policy import EpisodePolicy, Sampling
 from hud_orchestrator.records import Outcome, Phase, Rollout, Ticket
 from hud_orchestrator.reporting.witness import Nobody, Witness
@@ -31,12 +32,10 @@ log = get_logger()
 class Attempts(ABC):
     """Attempts tickets again and again, however one attempt is made."""
 
-    def __init__(self, *, limits: Limits, concurrency: int) -> None:
-        """Hold *concurrency* attempts in flight at most."""
+    def __init__(self, *, limits: Limits, dispatch: Dispatch) -> None:
         self._limits = limits
         self._groups = GroupClocks(group_s=limits.group_s)
-        # Training and evaluation come through here alike, and together keep the bound.
-        self._slots = anyio.CapacityLimiter(concurrency)
+        self._dispatch = dispatch
 
     @abstractmethod
     async def once(self, ticket: Ticket, ladder: Ladder, *, attempt: int, temperature: float) -> Rollout:
@@ -46,6 +45,9 @@ class Attempts(ABC):
         """Attempt *ticket* and return what became of it.
 
         A slot is held by one attempt, for its deadline plus a bounded teardown at most.
+
+        Raises:
+            RunFailed, ServiceUnreachable: what it needs has been broken for too long.
         """
         try:
             return await self._attempts(ticket, temperature)
@@ -54,13 +56,17 @@ class Attempts(ABC):
 
     async def _attempts(self, ticket: Ticket, temperature: float) -> Rollout:
         last: Rollout | None = None
+        forgiven = 0
         while True:
-            async with self._slots:
+            async with self._dispatch.place(ticket.task.env) as passage:
                 ladder = Ladder.from_now(self._limits, group_until=self._groups.until(ticket))
                 if ladder.over:
                     return last or self._not_begun(ticket)
-                rollout = await self._try(ticket, ladder, temperature, last)
-            if not self._helps(rollout):
+                passage.rollout = rollout = await self._try(ticket, ladder, temperature, last)
+            if self._dispatch.paused(ticket.task.env):
+                # It was one of those that showed what is broken, and the next one waits until it is mended.
+                forgiven = 1
+            if not self._helps(rollout, forgiven):
                 return rollout
             log.info(
                 "rollout.retried",
@@ -69,7 +75,7 @@ class Attempts(ABC):
                 outcome=rollout.outcome,
                 reason=rollout.detail,
             )
-            await anyio.sleep(self._limits.wait_s(rollout.attempts))
+            await anyio.sleep(self._limits.wait_s(rollout.attempts - forgiven))
             last = rollout
 
     async def _try(self, ticket: Ticket, ladder: Ladder, temperature: float, last: Rollout | None) -> Rollout:
@@ -82,9 +88,9 @@ class Attempts(ABC):
         seconds = anyio.current_time() - began + (last.seconds if last is not None else 0)
         return replace(rollout, attempts=number, seconds=seconds, phases=dict(spent))
 
-    def _helps(self, rollout: Rollout) -> bool:
-        """Whether another attempt may be made, and has time to act."""
-        limits, number = self._limits, rollout.attempts
+    def _helps(self, rollout: Rollout, forgiven: int) -> bool:
+        """Whether another attempt may be made, and has time to act; so many of them do not count."""
+        limits, number = self._limits, rollout.attempts - forgiven
         if rollout.outcome not in limits.retried or number > limits.infrastructure_retries:
             return False
         begins = anyio.current_time() + limits.wait_s(number)
@@ -109,14 +115,14 @@ class Attempter(Attempts):
         *,
         placement: Placement,
         agent: Agent,
-        gateway: Gateway,
+        gateway: PacedGateway,
         policy: PolicyCell,
         sampling: Sampling,
         limits: Limits,
-        concurrency: int,
+        dispatch: Dispatch,
         witness: Witness | None = None,
     ) -> None:
-        super().__init__(limits=limits, concurrency=concurrency)
+        super().__init__(limits=limits, dispatch=dispatch)
         self._placement = placement
         self._agent = agent
         self._gateway = gateway

@@ -44,6 +44,7 @@ class Addresses:
     rl_url: str
     api_url: str
     gateway_url: str
+    telemetry_url: str
     api_key: SecretStr
 
 
@@ -68,7 +69,9 @@ async def embedded_service(settings: dict[str, Any], *, log_file: Path) -> Async
         log.info("service.started", pid=process.pid, url=url)
         async with anyio.create_task_group() as watch:
             watch.start_soon(_watch, process, stopping, log_file, name="service-watch")
-            yield Addresses(rl_url=url, api_url=url, gateway_url=url, api_key=key)
+            yield Addresses(
+                rl_url=url, api_url=url, gateway_url=url, telemetry_url=f"{url}/v3/api", api_key=key
+            )
             stopping.set()
             watch.cancel_scope.cancel()
     finally:

@@ -83,7 +83,7 @@ class ServiceError(OrchestratorError):
         super().__init__(message)
         self.facts = facts
         """About a training call: ``url``, ``call`` (its id), ``bytes`` of the body, and ``status`` if
-        there was an answer."""
+        there was an answer. About a busy service: ``status``, and ``retry_after_s`` if it said so."""
 
 
 class ServiceUnreachable(ServiceError):

@@ -19,6 +19,7 @@ import anyio
 
 from hud_orchestrator.attempt import Attempts
 from hud_orchestrator.clients.hosted import HostedRollouts
+from hud_orchestrator.dispatch import Dispatch
 from hud_orchestrator.errors import OrchestratorError, RequestRejected, ServiceBusy, ServiceUnreachable
 from hud_orchestrator.feedback import PolicyCell
 from hud_orchestrator.ladder import Ladder, Limits
@@ -69,7 +70,7 @@ class HostedAttempter(Attempts):
         versions: PolicyCell,
         *,
         limits: Limits,
-        concurrency: int,
+        dispatch: Dispatch,
         job_id: str,
         poll_s: float,
     ) -> None:
@@ -80,11 +81,11 @@ class HostedAttempter(Attempts):
             policy: who acts.
             versions: which version the gateway serves.
             limits: of an attempt and a group.
-            concurrency: attempts in flight there at most.
+            dispatch: lets them begin.
             job_id: a UUID that all of them have in common.
             poll_s: longest wait between two looks at one of them.
         """
-        super().__init__(limits=limits, concurrency=concurrency)
+        super().__init__(limits=limits, dispatch=dispatch)
         self._platform = platform
         self._policy = policy
         self._versions = versions

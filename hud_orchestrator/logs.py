@@ -28,7 +28,11 @@ EVENTS = frozenset(
         "model.forked",
         "model.found",
         "request.retried",
+        "gateway.paused",
+        "gateway.resumed",
         # the pipeline
+        "dispatch.paused",
+        "dispatch.resumed",
         "rollout.failed",
         "rollout.retried",
         "rollout.not_cancelled",
@@ -43,6 +47,8 @@ EVENTS = frozenset(
         "batch.without_spread",
         "curriculum.changed",
         "evaluation.finished",
+        # reporting
+        "report.dropped",
         # environments
         "environment.started",
         "environment.killed",

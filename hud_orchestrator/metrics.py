@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,13 @@ class Scoreboard:
         self.outcomes: Counter[Outcome] = Counter()
         self.failed = 0
         """Rollouts without a grade."""
+        self.reports: Counter[str] = Counter()
+        """Traces that the service was told about, and those that it was not, over all sessions."""
         self.flying = 0
+        self.paused: str | None = None
+        """Why no attempt may begin at the moment."""
+        self.gauges: dict[str, Callable[[], float]] = {}
+        """Numbers that are read when a step ends."""
         self.staleness = 0.0
         self.tokens = 0
         self.training_since: float | None = None
@@ -98,6 +104,7 @@ class Scoreboard:
         self.record(
             {
                 **step.metrics,
+                **{name: round(read(), 4) for name, read in self.gauges.items()},
                 "kind": "step",
                 "step": step.number,
                 "checkpoint": step.policy.checkpoint,
@@ -107,6 +114,7 @@ class Scoreboard:
                 "tokens_per_second": round(self.tokens_per_second, 1),
                 "dropped": {str(k): v for k, v in step.batch.dropped.items()},
                 "outcomes": {str(k): v for k, v in self.outcomes.items()},
+                "reports": dict(self.reports),
                 **({"curriculum": dict(self.curriculum)} if self.curriculum is not None else {}),
             }
         )

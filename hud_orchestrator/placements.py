@@ -4,27 +4,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 
 import anyio.to_thread
 
 from hud_orchestrator.clients.leases import Leases
 from hud_orchestrator.clients.transport import Transport
 from hud_orchestrator.config.load import LoadedRun
-from hud_orchestrator.config.placement import placement_of, tcp_address
+from hud_orchestrator.config.placement import placement_of
 from hud_orchestrator.config.sources import environment_file
 from hud_orchestrator.directory import RunDirectory
 from hud_orchestrator.environments.containers import Containers
 from hud_orchestrator.environments.engine import Engine
 from hud_orchestrator.environments.hud import Provided, Provider
-from hud_orchestrator.environments.inprocess import InProcess
 from hud_orchestrator.environments.leased import Leased
 from hud_orchestrator.environments.link import Pace
-from hud_orchestrator.environments.process import ProcessPool
+from hud_orchestrator.environments.places import opened
 from hud_orchestrator.environments.protocol import Placement
-from hud_orchestrator.environments.served import Served
-from hud_orchestrator.environments.source import SourceMistake
-from hud_orchestrator.environments.spawned import Spawned
 from hud_orchestrator.errors import ConfigError, KeyRefused
 from hud_orchestrator.settings import Settings
 
@@ -48,42 +43,18 @@ def placement(loaded: LoadedRun, directory: RunDirectory) -> Opened:
 
 
 @asynccontextmanager
-async def _local(loaded: LoadedRun, directory: RunDirectory) -> AsyncGenerator[Placement, None]:
-    runtime = loaded.run.runtime
+async def _here(loaded: LoadedRun, directory: RunDirectory) -> AsyncGenerator[Placement, None]:
+    runtime, source = loaded.run.runtime, environment_file(loaded.run, loaded.resolve)
     with directory.environments_log.open("ab") as log_file:
-        async with ProcessPool(
-            source_of(loaded),
-            log_file=log_file,
-            recycle_after=runtime.recycle_after,
-            teardown_s=runtime.teardown_s,
-        ) as pool:
-            yield pool
-
-
-@asynccontextmanager
-async def _in_process(loaded: LoadedRun, _: RunDirectory) -> AsyncGenerator[Placement, None]:
-    try:
-        yield InProcess(source_of(loaded), teardown_s=loaded.run.runtime.teardown_s)
-    except SourceMistake as error:
-        raise ConfigError(f"runtime.source: {error}") from error
-
-
-@asynccontextmanager
-async def _subprocess(loaded: LoadedRun, directory: RunDirectory) -> AsyncGenerator[Placement, None]:
-    with directory.environments_log.open("ab") as log_file:
-        yield Spawned(
-            source_of(loaded),
-            command=loaded.run.runtime.command,
+        async with opened(
+            placement_of(loaded.run, loaded.resolve),
+            source=None if source is None else loaded.resolve(source),
             log_file=log_file,
             pace=_pace(loaded),
-        )
-
-
-@asynccontextmanager
-async def _tcp(loaded: LoadedRun, _: RunDirectory) -> AsyncGenerator[Placement, None]:
-    address = tcp_address(placement_of(loaded.run, loaded.resolve))
-    assert address is not None  # the run file was checked
-    yield Served(*address, pace=_pace(loaded))
+            recycle_after=runtime.recycle_after,
+            command=runtime.command,
+        ) as place:
+            yield place
 
 
 @asynccontextmanager
@@ -119,18 +90,11 @@ def _pace(loaded: LoadedRun) -> Pace:
     return Pace(ready_s=runtime.ready_timeout_s, teardown_s=runtime.teardown_s)
 
 
-def source_of(loaded: LoadedRun) -> Path:
-    """The file that defines the environments."""
-    source = environment_file(loaded.run, loaded.resolve)
-    assert source is not None  # the run file was checked
-    return loaded.resolve(source)
-
-
 KINDS: dict[str, Callable[[LoadedRun, RunDirectory], Opened]] = {
-    "local": _local,
-    "in-process": _in_process,
-    "subprocess": _subprocess,
-    "tcp": _tcp,
+    "local": _here,
+    "in-process": _here,
+    "subprocess": _here,
+    "tcp": _here,
     "docker": _docker,
     "hud": _hud,
     "modal": _sandbox,

@@ -15,9 +15,10 @@ from typing import Any
 import anyio
 
 from hud_orchestrator.agents.protocol import Message, ToolCall, Transcript, Turn
-from hud_orchestrator.agents.tools import as_openai
-from hud_orchestrator.clients.gateway import ChatRequest, Choice, Completion, Gateway
+from hud_orchestrator.agents.tools import as_choice, as_openai
+from hud_orchestrator.clients.gateway import ChatRequest, Choice, Completion
 from hud_orchestrator.feedback import PolicyCell
+from hud_orchestrator.pacing import PacedGateway
 from hud_orchestrator.records import Sample, Ticket
 from hud_orchestrator.rules.seeds import derive
 from hud_orchestrator.toolbox import ToolSpec
@@ -31,6 +32,11 @@ class Sampling:
     max_tokens: int
     stop: Sequence[str]
     seed: int
+    checkpoint: str | None = None
+    """Sampled instead of the head."""
+    tool_choice: str = "auto"
+    """``auto``, ``required``, ``none`` or the name of a tool; of no meaning in a turn without tools."""
+    parallel_tool_calls: bool = True
 
 
 class EpisodePolicy:
@@ -38,7 +44,7 @@ class EpisodePolicy:
 
     def __init__(
         self,
-        gateway: Gateway,
+        gateway: PacedGateway,
         cell: PolicyCell,
         sampling: Sampling,
         transcript: Transcript,
@@ -57,10 +63,16 @@ class EpisodePolicy:
         self._temperature = temperature
         self._trace_id = trace_id
         self._turns = 0
+        self._waiting = 0
         self._said: list[Message] = []
         """The conversation up to and with the newest turn."""
         self._tokens: list[int] | None = None
         """Its tokens, where the gateway told them."""
+
+    @property
+    def kept_waiting(self) -> str | None:
+        """Why the gateway answers nobody, when a turn that was asked for has never come."""
+        return self._gateway.trouble if self._waiting else None
 
     async def sample(self, messages: Sequence[Message], *, tools: Sequence[ToolSpec] = ()) -> Turn:
         """Sample the next turn, and note its tokens.
@@ -71,7 +83,9 @@ class EpisodePolicy:
         """
         # Read before the request leaves: the oldest policy that can have served it.
         asked_at, since = self._cell.current.version, anyio.current_time()
+        self._waiting += 1
         completion = await self._gateway.chat(self._request(messages, tools), trace_id=self._trace_id)
+        self._waiting -= 1
         choice = completion.choices[0]
         version = self._cell.version_of(completion.system_fingerprint, asked_at=asked_at)
         sample = _sample(choice, version)
@@ -121,16 +135,26 @@ class EpisodePolicy:
         return ChatRequest(
             model=self._gateway.model,
             messages=messages,
-            tools=[as_openai(tool) for tool in tools] or None,
             max_tokens=self._sampling.max_tokens,
             temperature=self._temperature,
             top_p=self._sampling.top_p,
             stop=self._sampling.stop or None,
+            checkpoint=self._sampling.checkpoint,
             seed=derive(
                 self._sampling.seed, ticket.purpose, ticket.group, ticket.member, self._attempt, self._turns
             ),
+            **self._tools(tools),
             **continued,
         )
+
+    def _tools(self, tools: Sequence[ToolSpec]) -> dict[str, Any]:
+        if not tools:
+            return {}
+        sampling, offered = self._sampling, {"tools": [as_openai(tool) for tool in tools]}
+        # What a gateway does by default is left out: some know one of the words only.
+        chosen = {} if sampling.tool_choice == "auto" else {"tool_choice": as_choice(sampling.tool_choice)}
+        single = {} if sampling.parallel_tool_calls else {"parallel_tool_calls": False}
+        return offered | chosen | single
 
 
 def _sample(choice: Choice, version: int) -> Sample | None:

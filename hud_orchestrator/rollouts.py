@@ -25,12 +25,16 @@ from hud_orchestrator.agents.chat import ChatAgent
 from hud_orchestrator.attempt import Attempter
 from hud_orchestrator.clients.gateway import Gateway
 from hud_orchestrator.clients.transport import Transport
+from hud_orchestrator.config.placement import FROM_SOURCE
 from hud_orchestrator.config.sources import named_source
-from hud_orchestrator.environments.process import ProcessPool
+from hud_orchestrator.dispatch import Dispatch
+from hud_orchestrator.environments.link import Pace
+from hud_orchestrator.environments.places import opened
 from hud_orchestrator.errors import ConfigError
 from hud_orchestrator.feedback import PolicyCell
 from hud_orchestrator.ladder import Limits
 from hud_orchestrator.logs import get_logger
+from hud_orchestrator.pacing import PacedGateway
 from hud_orchestrator.policy import Sampling
 from hud_orchestrator.records import Policy, Rollout, Task, Ticket
 from hud_orchestrator.settings import Settings
@@ -54,6 +58,8 @@ class Rollouts:
     _: KW_ONLY
     environment: str | Path | None = None
     """The ``.py`` file that defines the environments. Left out: the source, which is one then."""
+    placement: str = "local"
+    """Where they run: ``local``, ``in-process``, ``subprocess`` or ``tcp://host:port``, as in a run file."""
     model: str
     """The slug that is sampled."""
     system_prompt: str | None = None
@@ -68,6 +74,10 @@ class Rollouts:
     """1 samples the policy that is trained."""
     stop: Sequence[str] = ()
     """Strings that end a turn."""
+    tool_choice: str = "auto"
+    """Whether turns call tools: ``auto``, ``required``, ``none``, or the name of the tool to call."""
+    parallel_tool_calls: bool = True
+    """Whether one turn may make several calls."""
     deadline_s: float = 600
     """Seconds for one attempt, from its start to its grade."""
     grading_reserve_s: float = 60
@@ -93,9 +103,9 @@ class Rollouts:
             )
         named = named_source(str(self.source), from_here)
         environment = self.environment or (named.name if named.is_module else None)
-        if environment is None:
+        if environment is None and self.placement in FROM_SOURCE:
             raise ConfigError(f"{self.source}: holds tasks only; name the .py file of their environments")
-        self._file = from_here(str(environment))
+        self._file = None if environment is None else from_here(str(environment))
         if named.is_path:
             self.tasks = load_path(from_here(named.name), member=named.member)
         given = {"api_key": self.api_key, "gateway_url": self.gateway_url}
@@ -115,26 +125,28 @@ class Rollouts:
                 Transport(self._url, self._key, connections=self.concurrency + 10)
             )
             log_file = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-            pool = await stack.enter_async_context(
-                ProcessPool(self._file, log_file=log_file, recycle_after=5000, teardown_s=2)
+            place = await stack.enter_async_context(
+                opened(self.placement, source=self._file, log_file=log_file, pace=Pace())
             )
             self._attempter = Attempter(
-                placement=pool,
+                placement=place,
                 agent=ChatAgent(system_prompt=self.system_prompt, max_turns=self.max_turns),
-                gateway=Gateway(transport, model=self.model),
+                gateway=PacedGateway(Gateway(transport, model=self.model), most=self.concurrency),
                 policy=PolicyCell(Policy(version=0, checkpoint=None)),
                 sampling=Sampling(
                     top_p=self.top_p,
                     max_tokens=self.max_tokens,
                     stop=self.stop,
                     seed=self.seed,
+                    tool_choice=self.tool_choice,
+                    parallel_tool_calls=self.parallel_tool_calls,
                 ),
                 limits=Limits(
                     deadline_s=self.deadline_s,
                     grading_reserve_s=self.grading_reserve_s,
                     infrastructure_retries=self.infrastructure_retries,
                 ),
-                concurrency=self.concurrency,
+                dispatch=Dispatch(concurrency=self.concurrency),
             )
             self._stack = stack.pop_all()
         return self

@@ -73,6 +73,7 @@ class Settings(BaseSettings):
     gateway_url: Address = "https://inference.hud.ai"
     telemetry_url: Address = "https://telemetry.hud.ai/v3/api"
     runtime_url: Address = "https://mcp.hud.ai"
+    telemetry_enabled: bool = True
 
     @classmethod
     def settings_customise_sources(

@@ -33,6 +33,8 @@ class Summary:
     reward_last: float | None
     rollouts: Mapping[str, int]
     """Training rollouts by outcome."""
+    reports: Mapping[str, int]
+    """Attempts that the service was told about, ``reported`` or ``dropped``; none when nobody is told."""
     head: str | None
     """The checkpoint that the slug serves."""
     exit_code: int
@@ -58,6 +60,7 @@ async def summarize(
         reward_first=steps[0].metrics.get("reward_mean") if steps else None,
         reward_last=steps[-1].metrics.get("reward_mean") if steps else None,
         rollouts=dict(sorted((await trajectories.outcomes()).items())),
+        reports=json.loads(await history.get("reports") or "{}"),
         head=made[-1] if made else await history.get("first_head") or None,
         exit_code=exit_code,
         error=error,

@@ -32,6 +32,7 @@ from hud_orchestrator.assembly import needs_spread, treatments
 from hud_orchestrator.attempt import Attempts
 from hud_orchestrator.clients.catalog import Catalog
 from hud_orchestrator.config.run import RunFile
+from hud_orchestrator.dispatch import Dispatch
 from hud_orchestrator.evaluation import Evaluator
 from hud_orchestrator.feedback import Drain, Permits, PolicyCell
 from hud_orchestrator.logs import get_logger
@@ -60,6 +61,7 @@ class Pipeline:
     run: RunFile
     order: Order
     attempter: Attempts
+    dispatch: Dispatch
     trainer: Trainer
     catalog: Catalog
     model_id: str
@@ -90,6 +92,7 @@ async def run_pipeline(pipeline: Pipeline) -> None:
         cutter=batch_cutter(run, standing),
         permits=permits,
         trajectories=pipeline.trajectories,
+        dispatch=pipeline.dispatch,
     )
 
     async def sample() -> None:
@@ -102,7 +105,8 @@ async def run_pipeline(pipeline: Pipeline) -> None:
                     ), name="source")  # fmt: skip
                     both.start_soon(partial(
                         rollout, tickets_out, rollouts, attempter=pipeline.attempter,
-                        temperature=run.agent.temperature, workers=run.rollout.concurrency, board=board,
+                        temperature=run.agent.temperature, workers=permits.total * run.rollout.group_size,
+                        board=board,
                     ), name="rollout")  # fmt: skip
 
     async def judge() -> None:

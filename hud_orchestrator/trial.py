@@ -110,7 +110,10 @@ class Trial:
         try:
             with anyio.move_on_at(until) as acting:
                 await agent.act(episode, policy, self.transcript)
-            if acting.cancelled_caught:
+            if acting.cancelled_caught and policy.kept_waiting is not None:
+                # The time is up because the gateway answers nobody, which is not the agent's doing.
+                self._hit(Outcome.GATEWAY_FAILED, policy.kept_waiting)
+            elif acting.cancelled_caught:
                 self._cut = f"the agent was cut short after {until - now:.3g} s"
                 self.transcript.notes.failed(self._cut)
         except ToolsLost as failure:

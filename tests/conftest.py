@@ -13,13 +13,9 @@ from pathlib import Path
 import pytest
 
 HUD_VARIABLES = (
-    "HUD_API_KEY",
-    "HUD_RL_URL",
-    "HUD_API_URL",
-    "HUD_GATEWAY_URL",
-    "HUD_TELEMETRY_URL",
-    "HUD_RUNTIME_URL",
-)
+    "HUD_API_KEY", "HUD_RL_URL", "HUD_API_URL", "HUD_GATEWAY_URL", "HUD_TELEMETRY_URL", "HUD_RUNTIME_URL",
+    "HUD_TELEMETRY_ENABLED",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="session")

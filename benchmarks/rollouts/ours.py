@@ -26,11 +26,15 @@ from hud_orchestrator.agents.chat import ChatAgent
 from hud_orchestrator.attempt import Attempter, Limits
 from hud_orchestrator.clients.gateway import Gateway
 from hud_orchestrator.clients.transport import Transport
+from hud_orchestrator.dispatch import Dispatch
 from hud_orchestrator.environments.inprocess import InProcess
+from hud_orchestrator.environments.link import Pace
 from hud_orchestrator.environments.process import ProcessPool
 from hud_orchestrator.environments.protocol import Placement
+from hud_orchestrator.environments.spawned import Spawned
 from hud_orchestrator.feedback import Permits, PolicyCell
 from hud_orchestrator.metrics import MetricsFile, Scoreboard
+from hud_orchestrator.pacing import PacedGateway
 from hud_orchestrator.policy import Sampling
 from hud_orchestrator.records import Batch, Policy, Rollout, Task, Ticket
 from hud_orchestrator.rules.batching import BatchCutter
@@ -59,8 +63,11 @@ async def _main(plan: Plan) -> None:
                 Transport(url, SecretStr("bench"), connections=plan.concurrency + 10) as transport,
                 _placed(plan, log_file) as placement,
             ):
-                attempter = _attempter(plan, placement, Gateway(transport, model="bench"))
-                await _run(plan, tasks, attempter, directory / "warm", max(plan.concurrency, GROUP))
+                gateway = PacedGateway(Gateway(transport, model="bench"), most=plan.concurrency)
+                dispatch = Dispatch(concurrency=plan.concurrency)
+                attempter = _attempter(placement, gateway, dispatch)
+                if plan.placement != "subprocess":  # these share nothing: there is nothing to warm up
+                    await _run(plan, tasks, attempter, directory / "warm", max(plan.concurrency, GROUP))
                 async with costing() as cost:
                     done = await _run(plan, tasks, attempter, directory / "measured", plan.rollouts)
     print(json.dumps(figures(plan, cost, done)))
@@ -71,11 +78,14 @@ async def _placed(plan: Plan, log_file: IO[bytes]) -> AsyncGenerator[Placement, 
     if plan.placement == "in-process":
         yield InProcess(SOURCE, teardown_s=2)
         return
+    if plan.placement == "subprocess":
+        yield Spawned(SOURCE, command=None, log_file=log_file, pace=Pace(ready_s=60, teardown_s=2))
+        return
     async with ProcessPool(SOURCE, log_file=log_file, recycle_after=10**6, teardown_s=2) as pool:
         yield pool
 
 
-def _attempter(plan: Plan, placement: Placement, gateway: Gateway) -> Attempter:
+def _attempter(placement: Placement, gateway: PacedGateway, dispatch: Dispatch) -> Attempter:
     return Attempter(
         placement=placement,
         agent=ChatAgent(system_prompt=None, max_turns=10),
@@ -83,7 +93,7 @@ def _attempter(plan: Plan, placement: Placement, gateway: Gateway) -> Attempter:
         policy=PolicyCell(Policy(version=0, checkpoint=None)),
         sampling=Sampling(top_p=1.0, max_tokens=8, stop=(), seed=0),
         limits=Limits(deadline_s=600, grading_reserve_s=60, infrastructure_retries=2),
-        concurrency=plan.concurrency,
+        dispatch=dispatch,
     )
 
 
@@ -105,6 +115,7 @@ async def _run(
         cutter=BatchCutter(next_step=1, groups_per_step=groups, replacements=0, staleness=0),
         permits=permits,
         trajectories=Trajectories(Database(directory / "store.db")),
+        dispatch=Dispatch(concurrency=plan.concurrency),
     )
     tickets, tickets_out = create_memory_object_stream[Ticket](0)
     rollouts, rollouts_out = create_memory_object_stream[Rollout](0)

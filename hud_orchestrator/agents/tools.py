@@ -42,6 +42,13 @@ def as_openai(tool: ToolSpec) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
+def as_choice(choice: str) -> str | dict[str, Any]:
+    """Which tool must be called, in the words of a chat completion: a mode, or the name of a tool."""
+    if choice in ("auto", "required", "none"):
+        return choice
+    return {"type": "function", "function": {"name": _allowed(choice)}}
+
+
 def result_messages(call_id: str, result: ToolResult) -> list[Message]:
     """A result as messages: its text, and its last image, which a tool's message cannot hold."""
     texts = [str(part.get("text", "")) for part in result.content if part.get("type") == "text"]

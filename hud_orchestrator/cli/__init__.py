@@ -12,6 +12,7 @@ from hud_orchestrator.cli.env import env
 from hud_orchestrator.cli.exits import exit_code
 from hud_orchestrator.cli.init import init
 from hud_orchestrator.cli.models import models
+from hud_orchestrator.cli.rollouts import rollouts
 from hud_orchestrator.cli.run import run
 from hud_orchestrator.cli.schema import schema
 from hud_orchestrator.cli.serve import serve
@@ -34,6 +35,7 @@ app.command("run")(run)
 app.command("curve")(curve)
 app.command("serve")(serve)
 app.add_typer(models, name="models")
+app.add_typer(rollouts, name="rollouts")
 app.add_typer(env, name="env")
 
 

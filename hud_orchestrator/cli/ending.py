@@ -24,6 +24,8 @@ def show_ending(loaded: LoadedRun, summary: Summary) -> None:
     table.add_row(
         "rollouts", ", ".join(f"{n} {outcome}" for outcome, n in summary.rollouts.items()) or "none"
     )
+    if dropped := summary.reports.get("dropped"):
+        table.add_row("reports", f"{summary.reports.get('reported', 0)} delivered, {dropped} dropped")
     table.add_row("model", summary.model)
     table.add_row("checkpoint", summary.head or "none yet")
     table.add_row("everything is in", f"{loaded.run.directory}/")

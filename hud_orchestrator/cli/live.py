@@ -90,6 +90,8 @@ def _times(board: Scoreboard, began: float) -> str:
 
 
 def _phase(board: Scoreboard) -> str:
+    if board.paused is not None:
+        return f"paused: {board.paused}"
     if board.evaluating is None:
         return board.phase
     done, planned = board.evaluating

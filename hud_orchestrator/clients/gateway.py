@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hud_orchestrator.clients.retry import SAMPLING
+from hud_orchestrator.clients.retry import Retry
 from hud_orchestrator.clients.transport import Transport
 
 
@@ -27,8 +27,13 @@ class ChatRequest:
     stop: Sequence[str] | None = None
     seed: int | None = None
     tools: Sequence[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    """``required``, ``none``, or the one tool to call; ``None`` leaves it to the model."""
+    parallel_tool_calls: bool | None = None
     prompt_token_ids: Sequence[int] | None = None
     """Tokens of the conversation so far, the last turn included."""
+    checkpoint: str | None = None
+    """Another one than the head, by its id."""
     continuation_from: int | None = None
     """Messages from this one on are not among them; leading system messages are not counted."""
 
@@ -115,13 +120,13 @@ class Gateway:
         self.model = model
         self._transport = transport
 
-    async def chat(self, request: ChatRequest, *, trace_id: str) -> Completion:
+    async def chat(self, request: ChatRequest, *, trace_id: str, retry: Retry) -> Completion:
         """Sample one turn. May be repeated: sampling changes nothing but the next random number."""
         return await self._transport.read(
             "POST",
             "/chat/completions",
             reply=Completion,
-            retry=SAMPLING,
+            retry=retry,
             body=request.body(),
             headers={"Trace-Id": trace_id},
         )

@@ -78,7 +78,7 @@ class Pool:
         params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        """Send one request and read its whole answer.
+        """Send one request and read its whole answer; bytes are sent as they are, all else as JSON.
 
         Raises:
             NoAnswer: there is none.
@@ -101,7 +101,7 @@ class Pool:
         Raises:
             NoAnswer: there is none, or it broke off.
         """
-        content = None if body is None else to_json(body, exclude_none=True)
+        content = body if body is None or isinstance(body, bytes) else to_json(body, exclude_none=True)
         typed = {"Content-Type": "application/json"} if content is not None else {}
         try:
             async with self._opened().request(

@@ -29,6 +29,9 @@ class Retry:
 AT_START = Retry(attempts=3, first_wait_s=0.5, longest_wait_s=2)
 """While nothing depends on the run yet, a wrong address should be said quickly."""
 
+ONCE = Retry(attempts=1, first_wait_s=0, longest_wait_s=0)
+"""For a caller that decides itself whether to ask again."""
+
 READ = Retry(attempts=6, first_wait_s=1, longest_wait_s=30)
 """About half a minute: long enough for a deployment, short enough for a person."""
 

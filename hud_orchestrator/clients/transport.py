@@ -111,7 +111,9 @@ class Transport:
                 if response.status not in RETRIED:
                     return self._answer(method, path, response, reply)
                 asked_s = _retry_after(response)
-                failure = ServiceBusy(self._said(method, path, response))
+                failure = ServiceBusy(
+                    self._said(method, path, response), status=response.status, retry_after_s=asked_s
+                )
             failures += 1
             if failures >= retry.attempts:
                 raise failure
@@ -141,6 +143,21 @@ class Transport:
                         yield self._validated("POST", path, data.encode(), reply)
         except NoAnswer as error:
             raise self._no_answer("POST", path, error) from error
+
+    async def tell(self, path: str, content: bytes) -> None:
+        """Post *content*, JSON text, once; what is answered besides yes or no is of no interest.
+
+        Raises:
+            ServiceUnreachable, ServiceBusy: no answer, or not now.
+            KeyRefused, RequestRejected: the service said no.
+        """
+        try:
+            response = await self._reading.request("POST", path, body=content)
+        except NoAnswer as error:
+            raise self._no_answer("POST", path, error) from error
+        if response.status in RETRIED:
+            raise ServiceBusy(self._said("POST", path, response))
+        self._accepted("POST", path, response)
 
     async def tunnel(self, path: str) -> ByteStream:
         """Open a WebSocket, as a stream of bytes.
@@ -195,13 +212,16 @@ class Transport:
         )
 
     def _answer(self, method: str, path: str, response: Reply, reply: type[T]) -> T:
+        self._accepted(method, path, response)
+        return self._validated(method, path, response.content, reply)
+
+    def _accepted(self, method: str, path: str, response: Reply) -> None:
         if response.status in (401, 403):
             raise KeyRefused(
                 f"{self._said(method, path, response)}; set HUD_API_KEY to a key that this service knows"
             )
         if not response.is_success:
             raise RequestRejected(self._said(method, path, response), status=response.status)
-        return self._validated(method, path, response.content, reply)
 
     def _validated(self, method: str, path: str, content: bytes, reply: type[T]) -> T:
         try:

@@ -30,6 +30,14 @@ class AgentSection(Section):
     """Most model turns in one episode, calls of tools included; an environment that asks for more grades
     what it has."""
 
+    tool_choice: str = Field(default="auto", min_length=1)
+    """``auto``: the model may call tools or answer. ``required``: every turn is a call, so an episode
+    goes on to ``max_turns``. ``none``: tools are shown and not called. Anything else is the name of the
+    tool that every turn calls."""
+
+    parallel_tool_calls: bool = True
+    """Whether one turn may call several tools, or one several times; otherwise its first call counts."""
+
     tool_timeout_s: float | None = Field(default=None, gt=0)
     """Seconds after which a tool that does not answer is told to the model as an error. Left out: the
     rollout's deadline alone bounds it."""

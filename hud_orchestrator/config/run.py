@@ -8,6 +8,8 @@ from typing import Literal
 from pydantic import Field
 
 from hud_orchestrator.config.local import LocalSection
+from hud_orchestrator.config.reporting import ReportingSection
+from hud_orchestrator.config.resilience import ResilienceSection
 from hud_orchestrator.config.rollout import AgentSection, RolloutSection
 from hud_orchestrator.config.runtime import RuntimeSection
 from hud_orchestrator.config.section import HomePath, Section
@@ -103,10 +105,12 @@ class RunFile(Section):
     runtime: RuntimeSection = RuntimeSection()
     agent: AgentSection = AgentSection()
     rollout: RolloutSection = RolloutSection()
+    resilience: ResilienceSection = ResilienceSection()
     pipeline: PipelineSection = PipelineSection()
     trainer: TrainerSection = TrainerSection()
     evaluation: EvaluationSection = EvaluationSection()
     logging: LoggingSection = LoggingSection()
+    reporting: ReportingSection = ReportingSection()
     local: LocalSection = LocalSection()
 
     @property

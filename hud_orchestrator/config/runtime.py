@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from hud_orchestrator.config.section import PlainValue, Section
@@ -53,6 +55,12 @@ class RuntimeSection(Section):
 
     recycle_after: int = Field(default=5000, ge=1)
     """Episodes after which an environment process is replaced by a new one, with ``local``."""
+
+    concurrency: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict, examples=[{"browser": 4}]
+    )
+    """Rollouts in flight at most in one environment, by its name, for one that is fragile or expensive.
+    Others go on meanwhile; those without a number have ``rollout.concurrency``."""
 
     teardown_s: float = Field(default=2, gt=0)
     """Seconds that an environment gets to cancel an episode before its process is killed, or its

@@ -69,7 +69,7 @@ class McpServer:
         except Exception as error:
             self._lose(_reason(error))
             if not started:
-                raise ToolsLost(f"{self.name}: {self._lost}") from error
+                raise ToolsLost(f"{self.name}: {self._binding.url}: {self._lost}") from error
         finally:
             self._lose("the connection is closed")
             self._left.set()

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import json
 from collections.abc import AsyncGenerator
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -51,7 +52,7 @@ class Runner:
             )
         function = known[template].function
         try:
-            inspect.signature(function).bind(**args)
+            _signature(function).bind(**args)
         except TypeError as error:
             raise TaskMistake(f"template {template!r}: {error}") from None
         self._state = SimpleNamespace()
@@ -75,7 +76,7 @@ class Runner:
         if tool is None:
             return _error(f"there is no tool {name!r}; there are: {sorted(self._environment.tools)}")
         try:
-            inspect.signature(tool.function).bind(**arguments)
+            _signature(tool.function).bind(**arguments)
             answer = tool.function(**arguments)
             answer = await answer if inspect.isawaitable(answer) else answer
         except Exception as error:
@@ -137,6 +138,10 @@ class Runner:
         if self._generator is None:
             raise TaskMistake("no task in progress")
         return self._generator
+
+
+# Reading one takes longer than the rest of a short episode.
+_signature = cache(inspect.signature)
 
 
 def _parts(answer: Any) -> list[dict[str, Any]]:

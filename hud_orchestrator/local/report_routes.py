@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections import OrderedDict
-from collections.abc import Iterator
 from typing import Any
 
 from starlette.requests import Request
@@ -16,6 +15,7 @@ from hud_orchestrator.local.openapi import Endpoint, Query
 from hud_orchestrator.local.openapi.replies import Accepted, Events, JobPage, ReportedTrace, TracePage, Who
 from hud_orchestrator.local.query import whole_number
 from hud_orchestrator.local.service import Service
+from hud_orchestrator.local.trace_events import TraceEvents
 from hud_orchestrator.local.traces import Trace, Traces, plain_id
 from hud_orchestrator.wire import JobEnter, TraceEnter, TraceExit, TrajectorySample
 
@@ -33,10 +33,11 @@ _LIMIT = (Query(name="limit", text=f"Items at most; default: {PAGE}."),)
 def report_routes(service: Service) -> list[Endpoint]:
     """Routes of reporting and telemetry, and of reading what was reported."""
     jobs: OrderedDict[str, JobEnter] = OrderedDict()
-    return [*_reporting(service.traces, jobs), *_reading(service.traces, jobs)]
+    happened = TraceEvents()
+    return [*_reporting(service.traces, jobs, happened), *_reading(service.traces, jobs, happened)]
 
 
-def _reporting(traces: Traces, jobs: OrderedDict[str, JobEnter]) -> list[Endpoint]:
+def _reporting(traces: Traces, jobs: OrderedDict[str, JobEnter], happened: TraceEvents) -> list[Endpoint]:
 
     async def accept(_request: Request) -> Response:
         return JSONResponse({})
@@ -58,7 +59,9 @@ def _reporting(traces: Traces, jobs: OrderedDict[str, JobEnter]) -> list[Endpoin
         return JSONResponse({})
 
     async def telemetry(request: Request) -> Response:
-        traces.report(request.path_params["id"], _samples(await read_bytes(request)))
+        trace_id, spans = request.path_params["id"], _spans(await read_bytes(request))
+        traces.report(trace_id, (one for span, payload in spans if (one := _sample(span, payload))))
+        happened.keep(plain_id(trace_id), spans)
         return JSONResponse({})
 
     return [
@@ -71,7 +74,7 @@ def _reporting(traces: Traces, jobs: OrderedDict[str, JobEnter]) -> list[Endpoin
             "POST",
             "/v3/api/trace/{id}/telemetry-upload",
             telemetry,
-            "Spans of a rollout; their samples are kept, the rest is not",
+            "Spans of a rollout: what happened in it, and its samples",
             body=Any,
             reply=Accepted,
         ),
@@ -79,13 +82,13 @@ def _reporting(traces: Traces, jobs: OrderedDict[str, JobEnter]) -> list[Endpoin
     ]
 
 
-def _reading(traces: Traces, jobs: OrderedDict[str, JobEnter]) -> list[Endpoint]:
+def _reading(traces: Traces, jobs: OrderedDict[str, JobEnter], happened: TraceEvents) -> list[Endpoint]:
     async def trace(request: Request) -> Response:
         return JSONResponse(_told(traces.get(request.path_params["id"])))
 
     async def events(request: Request) -> Response:
-        traces.get(request.path_params["id"])
-        return JSONResponse({"events": []})
+        known = traces.get(request.path_params["id"])
+        return JSONResponse({"events": happened.of(known.id)})
 
     async def list_jobs(request: Request) -> Response:
         items = [{"id": key, **job.model_dump()} for key, job in reversed(jobs.items())]
@@ -120,6 +123,7 @@ def _told(trace: Trace) -> dict[str, Any]:
     return {
         "id": trace.id,
         "job_id": _job(trace),
+        "group_id": trace.entered.group_id if trace.entered else None,
         "task_slug": trace.entered.task_slug if trace.entered else None,
         "model": trace.entered.model if trace.entered else None,
         "status": ended.status if ended else "running",
@@ -149,24 +153,30 @@ def _page(items: list[dict[str, Any]], request: Request) -> Response:
     return JSONResponse({"items": items[: whole_number(request, "limit", PAGE)], "total": len(items)})
 
 
-def _samples(body: bytes) -> Iterator[tuple[int, str, TrajectorySample]]:
-    """The samples of an upload, by step and span. What is not understood is passed over."""
+def _spans(body: bytes) -> list[tuple[str, dict[str, Any]]]:
+    """The payloads of an upload's spans, by their ids. What is not understood is passed over."""
     try:
-        spans = json.loads(body)["telemetry"]
-        found = [_sample(span) for span in spans]
+        found = [_payload(span) for span in json.loads(body)["telemetry"]]
     except (*_NOT_UNDERSTOOD, RecursionError):
-        return
-    yield from (one for one in found if one is not None)
+        return []
+    return [one for one in found if one is not None]
 
 
-def _sample(span: Any) -> tuple[int, str, TrajectorySample] | None:
+def _payload(span: Any) -> tuple[str, dict[str, Any]] | None:
     try:
         payload = span["attributes"]["hud.payload"]
+        return (str(span.get("span_id")), payload) if isinstance(payload, dict) else None
+    except _NOT_UNDERSTOOD:
+        return None
+
+
+def _sample(span: str, payload: dict[str, Any]) -> tuple[int, str, TrajectorySample] | None:
+    try:
         sample = TrajectorySample.model_validate(payload["sample"])
         ids = [*(sample.prompt_token_ids or ()), *sample.output_token_ids]
         if not all(0 <= one < _TOKEN_IDS for one in ids):
             return None
-        return int(payload.get("step_id") or 0), str(span.get("span_id")), sample
+        return int(payload.get("step_id") or 0), span, sample
     except _NOT_UNDERSTOOD:
         return None
 

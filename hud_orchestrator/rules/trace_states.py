@@ -1,4 +1,4 @@
-"""How a rollout ended, as a trace tells it, and the way back: for rollouts that run elsewhere.
+"""How a rollout that ran elsewhere has ended, by its trace.
 
 HUD's states are coarser than our outcomes::
 
@@ -22,8 +22,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from hud_orchestrator.records import Outcome, Rollout
-from hud_orchestrator.wire import TraceExit
+from hud_orchestrator.records import Outcome
 from hud_orchestrator.wire_hosting import TraceState
 
 OVER = frozenset({"completed", "error", "cancelled"})
@@ -32,31 +31,7 @@ OVER = frozenset({"completed", "error", "cancelled"})
 OUTCOME = "outcome"
 """The key of ``metadata``."""
 
-_STOP_REASONS = {
-    Outcome.FINISHED: "done",
-    Outcome.LENGTH: "length",
-    Outcome.MAX_TURNS: "max_steps",
-    Outcome.CUT_SHORT: "timeout",
-    Outcome.UNGRADED: "timeout",
-}
 _CLEAN = {"length": Outcome.LENGTH, "max_steps": Outcome.MAX_TURNS}
-
-
-def as_exit(rollout: Rollout) -> TraceExit:
-    """What is reported when *rollout* has ended."""
-    graded = rollout.reward is not None
-    if rollout.outcome is Outcome.CANCELLED:
-        status = "cancelled"
-    else:
-        status = "completed" if graded and rollout.outcome.clean else "error"
-    return TraceExit(
-        status=status,
-        reward=rollout.reward,
-        error=rollout.detail or rollout.outcome.value if status == "error" else None,
-        evaluation_result=None if rollout.grade is None else dict(rollout.grade),
-        stop_reason=_STOP_REASONS.get(rollout.outcome),
-        metadata={OUTCOME: rollout.outcome.value},
-    )
 
 
 def outcome_of(state: TraceState) -> Outcome:

@@ -7,18 +7,15 @@ from dataclasses import dataclass
 
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from hud_orchestrator.errors import RunFailed, ServiceUnreachable
+from hud_orchestrator.dispatch import Dispatch
 from hud_orchestrator.feedback import Permits
 from hud_orchestrator.logs import get_logger
-from hud_orchestrator.records import Batch, Ending, Group, Outcome, Rollout
+from hud_orchestrator.records import Batch, Ending, Group, Rollout
 from hud_orchestrator.rules.batching import BatchCutter
 from hud_orchestrator.rules.grading import GradingRule
 from hud_orchestrator.rules.grouping import GroupTable
 from hud_orchestrator.store.trajectories import Trajectories
 from hud_orchestrator.streams import offer
-
-FRUITLESS_TRIES = 3
-"""Times in a row that every single group tried for a step may fail, before the run gives up."""
 
 log = get_logger()
 
@@ -58,7 +55,7 @@ class Desk:
     cutter: BatchCutter
     permits: Permits
     trajectories: Trajectories
-    fruitless: int = 0
+    dispatch: Dispatch
 
     async def place(self, group: Group, *, written: bool) -> Batch | None:
         """Judge *group*; the batch that is now full, if one is."""
@@ -78,10 +75,15 @@ class Desk:
                 log.info("member.dropped", group=group.number, member=rollout.ticket.member, reason=reason)
         await self._sweep()
         batch = self.cutter.cut()
-        if batch is not None and not batch.groups and set(batch.dropped) == {Ending.FAILED}:
-            self._try_again(batch, group)
+        if batch is None:
             return None
-        self.fruitless = 0 if batch is not None else self.fruitless
+        if not batch.groups and set(batch.dropped) == {Ending.FAILED}:
+            # An outage costs no step.
+            self.dispatch.batch_was_fruitless(batch.step, group)
+            self.cutter.redo()
+            self.permits.give_back(batch.permits, reason="dropped")
+            return None
+        self.dispatch.batch_was_fruitful()
         return batch
 
     def _drop(self, number: int, ending: Ending) -> None:
@@ -99,17 +101,3 @@ class Desk:
                 "group.dropped", group=group.number, step=self.cutter.step, reason=Ending.STALE, replaced=True
             )
             self.permits.give_back(1, reason="dropped")
-
-    def _try_again(self, batch: Batch, last: Group) -> None:
-        """Let an outage cost no step; give up when it lasts."""
-        self.fruitless += 1
-        if self.fruitless == FRUITLESS_TRIES:
-            reason = next((rollout.detail for rollout in last.rollouts if rollout.detail), "no detail")
-            text = (
-                f"every group failed in {self.fruitless} tries at step {batch.step}, "
-                f"the last with: {reason}; mend the environment or the gateway and run again"
-            )
-            away = all(rollout.outcome is Outcome.GATEWAY_FAILED for rollout in last.rollouts)
-            raise ServiceUnreachable(text) if away else RunFailed(text)
-        self.cutter.redo()
-        self.permits.give_back(batch.permits, reason="dropped")

@@ -23,7 +23,11 @@ async def rollout(
     workers: int,
     board: Scoreboard,
 ) -> None:
-    """Attempt tickets, *workers* at a time. Every ticket yields exactly one rollout."""
+    """Attempt tickets; every one yields exactly one rollout.
+
+    There is a worker for every ticket that permits allow: what waits for a fragile environment, or for
+    one that is broken, holds up no other. How many run at once is up to the attempter.
+    """
     async with tickets, rollouts, create_task_group() as crew:
         for index in range(workers):
             crew.start_soon(
@@ -46,8 +50,7 @@ async def _work(
 ) -> None:
     async with tickets, rollouts:
         async for ticket in tickets:
-            with board.in_flight():
-                attempted = await attempter.attempt(ticket, temperature=temperature)
+            attempted = await attempter.attempt(ticket, temperature=temperature)
             board.rollout_ended(attempted)
             if attempted.reward is None:
                 log.warning(

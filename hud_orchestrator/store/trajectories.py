@@ -60,7 +60,7 @@ class Trajectories:
         )
         members: dict[int, list[Rollout]] = {}
         for row in found:
-            members.setdefault(row["number"], []).append(_rollout(row))
+            members.setdefault(row["number"], []).append(rollout_of(row))
         return [Group(number=number, rollouts=tuple(group)) for number, group in members.items()]
 
     async def ended(self) -> set[int]:
@@ -118,7 +118,8 @@ def _rollout_row(rollout: Rollout) -> tuple[object, ...]:
     )
 
 
-def _rollout(row: sqlite3.Row) -> Rollout:
+def rollout_of(row: sqlite3.Row) -> Rollout:
+    """The rollout in a row of ``rollouts`` with its group's ``number`` and ``task``."""
     task = _task(json.loads(row["task"]))
     return Rollout(
         ticket=Ticket(group=row["number"], member=row["member"], task=task),

@@ -62,6 +62,7 @@ def test_the_nearest_place_that_has_a_value_holds(places: Path, monkeypatch: pyt
         "HUD_GATEWAY_URL": ".env",
         "HUD_TELEMETRY_URL": "~/.hud/.env",
         "HUD_RUNTIME_URL": "default",
+        "HUD_TELEMETRY_ENABLED": "default",
     }
 
 

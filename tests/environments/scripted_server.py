@@ -24,22 +24,23 @@ class Connection:
     """What a script sees of one connection."""
 
     def __init__(self, stream: anyio.abc.ByteStream, heard: list[dict[str, Any]]) -> None:
-        self._stream = BufferedByteStream(stream)
+        self.stream = BufferedByteStream(stream)
+        self.answers = PLAIN
         self._heard = heard
 
     async def frame(self) -> dict[str, Any]:
-        frame: dict[str, Any] = json.loads(await self._stream.receive_until(b"\n", 2**25))
+        frame: dict[str, Any] = json.loads(await self.stream.receive_until(b"\n", 2**25))
         self._heard.append(frame)
         return frame
 
     async def receive_at_most(self, count: int) -> None:
-        await self._stream.receive(count)
+        await self.stream.receive(count)
 
     async def send(self, line: bytes) -> None:
-        await self._stream.send(line)
+        await self.stream.send(line)
 
-    async def answer(self, frame: dict[str, Any], answers: dict[str, Any] = PLAIN) -> None:
-        await self.send(result(frame, answers[frame["method"]]))
+    async def answer(self, frame: dict[str, Any]) -> None:
+        await self.send(result(frame, self.answers[frame["method"]]))
 
 
 def result(frame: dict[str, Any], value: Any) -> bytes:

@@ -57,7 +57,7 @@ async def test_what_fails_says_why_and_has_no_reward(
     trace = await platform.ended(await platform.submit(task))
 
     assert trace["status"] == "error"
-    assert trace["metadata"] == {"outcome": outcome}
+    assert trace["metadata"]["outcome"] == outcome
     assert said in trace["error"]
     assert (trace["reward"], trace["evaluation_result"]) == (None, None)
 

@@ -41,7 +41,12 @@ def main(arguments: list[str]) -> int:
                 given.append(str(HERE))
             tested = subprocess.run(
                 [*command, "--basetemp", str(directory / "tests"), *given],
-                env={**environ, "INTEROP_ESCAPES": str(escapes), "PYTHONPATH": str(HERE / "loopback")},
+                env={
+                    **environ,
+                    "INTEROP_ESCAPES": str(escapes),
+                    "INTEROP_OURS": sys.executable,
+                    "PYTHONPATH": str(HERE / "loopback"),
+                },
                 cwd=directory,
                 check=False,
             )

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hud_orchestrator.local.replies import Refused
+from hud_orchestrator.local.trace_events import TraceEvents
 from hud_orchestrator.local.traces import Traces
 from hud_orchestrator.wire import TraceExit, TrajectoryPayload, TrajectorySample
 from tests.local.local_world import World
@@ -131,6 +132,43 @@ def upload(*steps: tuple[int, Any]) -> dict[str, Any]:
             for number, sample in steps
         ]
     }
+
+
+async def test_what_telemetry_told_is_shown_as_events_in_order_with_the_whole_exit(world: World) -> None:
+    call = {"id": "c", "name": "look", "arguments": {"where": "left"}}
+    payloads: list[Any] = [
+        {"source": "tool", "step_id": 3, "call": call,
+         "result": {"content": [{"type": "text", "text": "tea"}]}},
+        {"source": "agent", "content": "hm", "tool_calls": [{**call, "arguments": "[1"}], "step_id": 2,
+         "raw": {"huge": 1}, "sample": {"prompt_token_ids": [1]}},
+        {"source": "user", "messages": [{"role": "user", "content": "go"}], "step_id": 1},
+        {"source": "task", "task_call": {"phase": "evaluate", "result": {"score": 0.5}}, "step_id": 4},
+    ]  # fmt: skip
+    spans = [{"span_id": f"{n:016x}", "attributes": {"hud.payload": one}} for n, one in enumerate(payloads)]
+    for upload in (spans[:3], spans[2:], [7]):
+        path = f"/v3/api/trace/{TRACE}/telemetry-upload"
+        assert (await world.http.post(path, json={"telemetry": upload})).json() == {}
+    await leave(world, stop_reason="done", metadata={"outcome": "finished"})
+
+    events = (await world.http.get(f"/v2/trace/{DASHED}/events")).json()["events"]
+    told = (await world.http.get(f"/v2/trace/{TRACE}")).json()
+    assert [event["kind"] for event in events] == [
+        "user_message", "agent_message", "tool_call", "task_call"
+    ]  # fmt: skip
+    assert "raw" not in str(events)
+    assert events[1]["tool_calls"][0]["arguments"] == {"unparsed": "[1"}
+    assert (events[2]["tool_name"], events[2]["result_text"], events[2]["error"]) == ("look", "tea", None)
+    assert (told["stop_reason"], told["metadata"]) == ("done", {"outcome": "finished"})
+
+
+def test_when_there_is_too_much_the_oldest_traces_lose_their_events() -> None:
+    events = TraceEvents(kept_bytes=1000)
+    for number in range(30):
+        events.keep(f"t{number}", [("s", {"source": "agent", "content": "a" * 100})])
+
+    kept = [number for number in range(30) if events.of(f"t{number}")]
+    assert kept == list(range(30 - len(kept), 30))
+    assert 5 < len(kept) < 10
 
 
 async def test_samples_of_telemetry_serve_where_the_gateway_saw_nothing(world: World) -> None:

@@ -9,14 +9,16 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
+from hud_orchestrator.dispatch import Dispatch
 from hud_orchestrator.errors import RunFailed
 from hud_orchestrator.feedback import Drain, Permits, PolicyCell
 from hud_orchestrator.records import Batch, Ending, Group, Outcome, Policy, Rollout, Ticket
 from hud_orchestrator.rules.batching import BatchCutter
+from hud_orchestrator.rules.breaker import FIRST_TRIES
 from hud_orchestrator.rules.grading import GradingRule
 from hud_orchestrator.rules.grouping import GroupTable
 from hud_orchestrator.rules.order import TaskOrder
-from hud_orchestrator.stages.collect import FRUITLESS_TRIES, Desk, collect
+from hud_orchestrator.stages.collect import Desk, collect
 from hud_orchestrator.stages.source import source
 from hud_orchestrator.store.database import Database
 from hud_orchestrator.store.trajectories import Trajectories
@@ -45,6 +47,7 @@ def desk(
         ),
         permits=permits,
         trajectories=trajectories,
+        dispatch=Dispatch(concurrency=1),
     )
 
 
@@ -132,12 +135,12 @@ async def test_a_run_in_which_everything_fails_gives_up_and_says_why(trajectorie
             ticket=Ticket(group=number, member=member, task=TASK), trace_id="t",
             outcome=Outcome.LOST, detail="the disk of the environment is gone",
         )
-        for number in range(FRUITLESS_TRIES)
+        for number in range(FIRST_TRIES)
         for member in range(2)
     ]  # fmt: skip
 
-    permits = Permits(staleness=0, groups_per_step=FRUITLESS_TRIES)
-    for _ in range(FRUITLESS_TRIES):
+    permits = Permits(staleness=0, groups_per_step=FIRST_TRIES)
+    for _ in range(FIRST_TRIES):
         await permits.take()
     with pytest.raises(RunFailed, match="the disk of the environment is gone"):
         await collected(broken, desk(trajectories, permits))

@@ -138,5 +138,6 @@ def _addresses(env_file: Path | None) -> Addresses:
         rl_url=settings.rl_url,
         api_url=settings.api_url,
         gateway_url=settings.gateway_url,
+        telemetry_url=settings.telemetry_url,
         api_key=settings.api_key,
     )

@@ -17,6 +17,7 @@ import anyio.abc
 from hud_orchestrator.attempt import Attempter
 from hud_orchestrator.clients.gateway import Gateway
 from hud_orchestrator.clients.transport import Transport
+from hud_orchestrator.dispatch import Dispatch
 from hud_orchestrator.environments.protocol import Episode, Placement
 from hud_orchestrator.environments.template import default_slug
 from hud_orchestrator.errors import OrchestratorError
@@ -26,9 +27,10 @@ from hud_orchestrator.local.hosting.agent import hosted_agent, hosted_sampling
 from hud_orchestrator.local.replies import Refused
 from hud_orchestrator.local.traces import Traces, plain_id
 from hud_orchestrator.logs import get_logger
+from hud_orchestrator.pacing import PacedGateway
 from hud_orchestrator.records import Outcome, Policy, Rollout, Task, Ticket
-from hud_orchestrator.rules.trace_states import as_exit
-from hud_orchestrator.wire import TraceEnter
+from hud_orchestrator.reporting.letters import ended as letter_of
+from hud_orchestrator.wire import TraceEnter, TraceExit
 from hud_orchestrator.wire_hosting import HostedTask, RolloutSubmit
 
 AT_ONCE = 64
@@ -118,7 +120,7 @@ class HostedRollouts:
             ended = replace(ended, outcome=Outcome.LOST, detail=f"{type(error).__name__}: {error}")
         finally:
             del self._scopes[trace_id]
-            self._traces.exit(trace_id, as_exit(ended))
+            self._traces.exit(trace_id, _exit(ended))
             log.info("rollout.hosted", trace=trace_id, outcome=ended.outcome, reward=ended.reward)
 
     def _attempter(self, asked: RolloutSubmit, trace_id: str) -> Attempter:
@@ -126,7 +128,7 @@ class HostedRollouts:
         return Attempter(
             placement=_ByName(self._placements),
             agent=hosted_agent(config),
-            gateway=Gateway(self._gateway, model=config.model),
+            gateway=PacedGateway(Gateway(self._gateway, model=config.model), most=1),
             # Nobody asks a hosted rollout for versions: its client knows at which one it was submitted.
             policy=PolicyCell(Policy(version=0, checkpoint=None)),
             sampling=hosted_sampling(config, seed=self._seed, trace_id=trace_id),
@@ -135,7 +137,7 @@ class HostedRollouts:
                 grading_reserve_s=min(RESERVE_S, deadline_s / 2),
                 infrastructure_retries=0,
             ),
-            concurrency=1,
+            dispatch=Dispatch(concurrency=1),
         )
 
 
@@ -147,6 +149,12 @@ class _ByName:
 
     def episode(self, task: Task, *, trace_id: str | None = None) -> AbstractAsyncContextManager[Episode]:
         return self._placements[task.env].episode(task, trace_id=trace_id)
+
+
+def _exit(ended: Rollout) -> TraceExit:
+    told = TraceExit.model_validate(letter_of(ended, treatments={}, version=0).body)
+    # A reward of 0 would be a grade to the SDK, which has nothing else to go by.
+    return told.model_copy(update={"reward": ended.reward})
 
 
 def _task(asked: RolloutSubmit) -> Task:

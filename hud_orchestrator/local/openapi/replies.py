@@ -134,6 +134,7 @@ class ReportedTrace(_Written):
 
     id: str
     job_id: str | None
+    group_id: str | None
     task_slug: str | None
     model: str | None
     status: str
@@ -167,9 +168,10 @@ class JobPage(_Written):
 
 
 class Events(_Written):
-    """The service keeps samples of telemetry, not events."""
+    """What happened in a rollout, step by step, as far as telemetry told."""
 
-    events: list[Any] = Field(max_length=0)
+    events: list[dict[str, Any]]
+    """Each has a ``kind``: ``agent_message``, ``tool_call``, ``task_call``, ``user_message`` ..."""
 
 
 class Who(_Written):
