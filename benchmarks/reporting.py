@@ -24,11 +24,14 @@ from pydantic import SecretStr
 from benchmarks.rollouts.ours import SOURCE
 from hud_orchestrator import logs
 from hud_orchestrator.agents.chat import ChatAgent
-from hud_orchestrator.attempt import Attempter, Limits
+from hud_orchestrator.attempt import Attempter
 from hud_orchestrator.clients.gateway import Gateway
 from hud_orchestrator.clients.transport import Transport
+from hud_orchestrator.dispatch import Dispatch
 from hud_orchestrator.environments.inprocess import InProcess
 from hud_orchestrator.feedback import PolicyCell
+from hud_orchestrator.ladder import Limits
+from hud_orchestrator.pacing import PacedGateway
 from hud_orchestrator.policy import Sampling
 from hud_orchestrator.records import Policy, Task, Ticket
 from hud_orchestrator.reporting.letters import Job
@@ -106,11 +109,11 @@ async def _stretch(gateway: str, service: str | None, task: Task) -> Pace:
         attempter = Attempter(
             placement=InProcess(SOURCE, teardown_s=2),
             agent=ChatAgent(system_prompt=None, max_turns=1),
-            gateway=Gateway(transport, model="bench"),
+            gateway=PacedGateway(Gateway(transport, model="bench"), most=AT_ONCE),
             policy=policy,
             sampling=Sampling(top_p=1.0, max_tokens=8, stop=(), seed=0),
             limits=Limits(deadline_s=60, grading_reserve_s=5, infrastructure_retries=0),
-            concurrency=AT_ONCE,
+            dispatch=Dispatch(concurrency=AT_ONCE),
             witness=witness,
         )
         await _all(attempter, task, AT_ONCE)

@@ -17,6 +17,7 @@ OrchestratorError              one line for a person; ``exit_code`` for the shel
 |   +-- EnvironmentLost        it crashed, broke its protocol or went away
 |   |   +-- EnvironmentClosed  it closed its connection, or ended
 |   +-- ToolsLost              its tools went away; it may still be there to grade
++-- JudgeFailed                a judge gave no verdict: a grader failure, not a reward
 +-- RunFailed                  training cannot go on: read the message
 """
 
@@ -136,6 +137,10 @@ class EnvironmentClosed(EnvironmentLost):
 
 class ToolsLost(EnvironmentFailed):
     """An environment's tools went away."""
+
+
+class JudgeFailed(OrchestratorError):
+    """A language model that grades gave no verdict."""
 
 
 class RunFailed(OrchestratorError):

@@ -38,8 +38,7 @@ from hud_orchestrator.pacing import PacedGateway
 from hud_orchestrator.policy import Sampling
 from hud_orchestrator.records import Policy, Rollout, Task, Ticket
 from hud_orchestrator.settings import Settings
-from hud_orchestrator.tasksets.files import load_path
-from hud_orchestrator.tasksets.load import from_here, load
+from hud_orchestrator.tasksets.load import from_here, load, load_here
 
 log = get_logger()
 
@@ -107,7 +106,7 @@ class Rollouts:
             raise ConfigError(f"{self.source}: holds tasks only; name the .py file of their environments")
         self._file = None if environment is None else from_here(str(environment))
         if named.is_path:
-            self.tasks = load_path(from_here(named.name), member=named.member)
+            self.tasks = load_here(named, from_here)
         given = {"api_key": self.api_key, "gateway_url": self.gateway_url}
         settings = Settings.load(**{name: value for name, value in given.items() if value is not None})
         if settings.api_key is None:

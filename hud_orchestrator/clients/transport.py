@@ -52,12 +52,20 @@ log = get_logger()
 
 
 class Transport:
-    """HTTP to one base URL with one key. Use as an async context manager."""
+    """HTTP to one base URL with one key, or none. Use as an async context manager."""
 
-    def __init__(self, base_url: str, api_key: SecretStr, *, connections: int = 20) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        api_key: SecretStr | None,
+        *,
+        connections: int = 20,
+        key_name: str = "HUD_API_KEY",
+    ) -> None:
         self.base_url = base_url.rstrip("/")
-        self._key = api_key.get_secret_value()
-        headers = {"Authorization": f"Bearer {self._key}"}
+        self._key = api_key.get_secret_value() if api_key else ""
+        self._key_name = key_name
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         # A proxy from the environment is for the outside; it must not see loopback.
         direct = _is_loopback(self.base_url)
         self._reading = Pool(self.base_url, headers=headers, connections=connections, direct=direct)
@@ -218,7 +226,7 @@ class Transport:
     def _accepted(self, method: str, path: str, response: Reply) -> None:
         if response.status in (401, 403):
             raise KeyRefused(
-                f"{self._said(method, path, response)}; set HUD_API_KEY to a key that this service knows"
+                f"{self._said(method, path, response)}; set {self._key_name} to a key that this service knows"
             )
         if not response.is_success:
             raise RequestRejected(self._said(method, path, response), status=response.status)
@@ -245,7 +253,8 @@ class Transport:
 
     def _detail(self, response: Reply) -> str:
         """What the service says, without the key that a careless one repeats."""
-        return _detail(response).replace(self._key, "[key]")
+        said = _detail(response)
+        return said.replace(self._key, "[key]") if self._key else said
 
 
 def _adapter(reply: type[T]) -> TypeAdapter[T]:

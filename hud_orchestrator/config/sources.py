@@ -1,15 +1,26 @@
-"""What the name of a taskset names: a file, a list in a module, a directory, or a taskset of the platform."""
+"""What a taskset is named by: a file, a module's list, a directory, part of a task library."""
 
 from __future__ import annotations
 
 import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from hud_orchestrator.config.findings import Resolve
 from hud_orchestrator.config.run import RunFile
 
 TASKSET_SUFFIXES = (".json", ".jsonl", ".py")
+
+LIBRARIES = {
+    "reasoning-gym": "reasoning_gym",
+    "textarena": "textarena",
+    "gymnasium": "gymnasium",
+    "verifiers": "verifiers",
+}
+"""Task libraries that have an adapter, each with its package in :mod:`hud_orchestrator.adapters`."""
+
+_ADAPTERS = Path(__file__).parents[1] / "adapters"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,10 +28,13 @@ class NamedSource:
     """A name, taken apart."""
 
     name: str
-    """A path as it was written, or the name or id of a taskset of the platform."""
+    """A path as it was written, or the name or id of a taskset of the platform; of a task library, the path
+    of its environment."""
     member: str | None
     """The variable of a module, from ``file.py:variable``."""
     is_path: bool
+    of_library: str | None = None
+    """The whole text, where it names part of a task library: ``reasoning-gym:chain_sum``."""
 
     @property
     def is_module(self) -> bool:
@@ -49,7 +63,12 @@ def named_source(text: str, resolve: Resolve) -> NamedSource:
     """Take *text* apart: a path when it looks like one or is there on disk, else a name of the platform.
 
     ``team/name`` is a name unless there is such a directory; ``./name`` and ``name/`` are paths.
+    ``library:name?option=value`` is part of a task library.
     """
+    library, colon, _ = text.partition(":")
+    if colon and library in LIBRARIES:
+        environment = _ADAPTERS / LIBRARIES[library] / "environment.py"
+        return NamedSource(name=str(environment), member=None, is_path=True, of_library=text)
     split = re.fullmatch(r"(.+\.py):(.*)", text, re.DOTALL)
     name, member = (split[1], split[2]) if split else (text, None)
     looks_like_one = bool(re.search(r"^[./~]|/$|\.[A-Za-z]+$", name))

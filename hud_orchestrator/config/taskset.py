@@ -69,8 +69,9 @@ class TasksetSection(Section):
     """What is attempted.
 
     A taskset is a ``.json``, ``.jsonl`` or ``.py`` file or a directory, relative to the run file, or a
-    taskset of the platform by name or id; ``file.py:variable`` picks one list of tasks. Several, or
-    some of their tasks, are a list of ``{source, weight, where, limit}``.
+    taskset of the platform by name or id; ``file.py:variable`` picks one list of tasks, and
+    ``reasoning-gym:chain_sum?size=500`` part of a task library. Several, or some of their tasks, are a
+    list of ``{source, weight, where, limit}``.
     """
 
     train: Sources

@@ -68,9 +68,15 @@ class Delivery:
         self._tally = tally
         self._lanes = [anyio.create_memory_object_stream[Notice](math.inf) for _ in range(LANES)]
         self._scope = anyio.CancelScope(shield=True)
+        self.trouble: str | None = None
+        """Why the last letter was not taken, where none was since."""
         self._failures = 0
         self._rested_at = -math.inf
         self._idle = anyio.Event()
+
+    def why(self, otherwise: str) -> str:
+        """Why something is dropped: the trouble that there is, or *otherwise*."""
+        return self.trouble or otherwise
 
     @property
     def troubled(self) -> bool:
@@ -111,7 +117,7 @@ class Delivery:
                 self._rest(error)
                 self._wake()
             else:
-                self._failures = 0
+                self._taken()
                 return
 
     async def _lane(self, lane: MemoryObjectReceiveStream[Notice]) -> None:
@@ -140,18 +146,22 @@ class Delivery:
             else:
                 unsaid[notice.trace_id] = notice
         else:
-            self._failures = 0
+            self._taken()
             if notice.last:
                 self._tally.reported()
         self.left -= notice.last
 
+    def _taken(self) -> None:
+        self._failures, self.trouble = 0, None
+
     def _rest(self, error: Exception) -> None:
         """Let every worker wait; of those that failed together, the first decides how long."""
+        self.trouble = _reason(error)
         now = anyio.current_time()
         if now >= self._rested_at:
             self._rested_at = now + min(LONGEST_REST_S, FIRST_REST_S * 2.0 ** min(self._failures, 10))
             self._failures += 1
-            log.debug("request.retried", failures=self._failures, reason=_reason(error))
+            log.debug("request.retried", failures=self._failures, reason=self.trouble)
 
     def _wake(self) -> None:
         # Wake today's waiters, then give tomorrow's an event of their own.

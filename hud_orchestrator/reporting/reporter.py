@@ -66,7 +66,7 @@ class Reporter:
     def began(self, ticket: Ticket, *, trace_id: str) -> None:
         """An attempt begins."""
         if self._delivery.waiting >= self._terms.queue:
-            self._tally.dropped(f"{self._terms.queue} reports are waiting already")
+            self._tally.dropped(self._delivery.why(f"{self._terms.queue} reports are waiting already"))
             return
         version = self._versions[trace_id] = self._policy.current.version
         self._delivery.put(
@@ -126,4 +126,4 @@ async def reporting(
             hurried = False
         finally:
             await delivery.close(within_s=min(terms.flush_s, HURRIED_S) if hurried else terms.flush_s)
-            tally.dropped("the run was over", count=delivery.left)
+            tally.dropped(delivery.why("the run was over"), count=delivery.left)

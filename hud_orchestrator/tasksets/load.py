@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from hud_orchestrator.adapters.named import named_rows
 from hud_orchestrator.clients.tasksets import Tasksets
 from hud_orchestrator.clients.transport import Transport
 from hud_orchestrator.config.findings import Resolve
-from hud_orchestrator.config.sources import named_source
+from hud_orchestrator.config.sources import NamedSource, named_source
 from hud_orchestrator.errors import ConfigError, KeyRefused
 from hud_orchestrator.records import Task
 from hud_orchestrator.settings import Settings
@@ -39,8 +41,9 @@ async def load(
     """The tasks that *source* names, in its order, or those of them that are asked for.
 
     Args:
-        source: a ``.py``, ``.json`` or ``.jsonl`` file, ``file.py:variable``, a directory of such files, or
-            the name or id of a taskset of the platform that ``HUD_API_URL`` and ``HUD_API_KEY`` name.
+        source: a ``.py``, ``.json`` or ``.jsonl`` file, ``file.py:variable``, a directory of such files, part
+            of a task library (``reasoning-gym:chain_sum?size=500``), or the name or id of a taskset of the
+            platform that ``HUD_API_URL`` and ``HUD_API_KEY`` name.
         resolve: makes a path of a name; by default relative to the working directory.
         only: slugs, template ids, or positions from 0 on.
         where: by column, a value or a list of the values that a task may have.
@@ -52,10 +55,22 @@ async def load(
     """
     named = named_source(str(source), resolve)
     if named.is_path:
-        tasks = load_path(resolve(named.name), member=named.member)
+        tasks = load_here(named, resolve)
     else:
         tasks = await _of_the_platform(named.name, resolve(named.name))
     return select(tasks, str(source), only=only, where=where, limit=limit)
+
+
+def load_here(named: NamedSource, resolve: Resolve) -> tuple[Task, ...]:
+    """The tasks of a file, a directory or a task library.
+
+    Raises:
+        ConfigError: there is no such taskset, it is empty or has a wrong row.
+    """
+    if named.of_library is None:
+        return load_path(resolve(named.name), member=named.member)
+    rows = named_rows(named.of_library)
+    return distinct((task_of(asdict(row), named.of_library) for row in rows), named.of_library)
 
 
 async def _of_the_platform(name: str, path: Path) -> tuple[Task, ...]:

@@ -54,6 +54,18 @@ async def test_a_trace_id_stands_for_the_recorded_tokens_and_the_reported_reward
         assert one.sampling_logprobs == pytest.approx(other.sampling_logprobs)
 
 
+async def test_the_sdk_shows_the_steps_that_it_has_told_the_service(slug: str, roll_out: RollOut) -> None:
+    [run] = await roll_out(slug, [(12, 3)], group=1)
+    assert await asyncio.to_thread(flush, timeout=60.0)
+
+    reading = [HUD, "trace", "get", run.trace_id, "--json"]
+    shown = await asyncio.to_thread(subprocess.run, reading, capture_output=True, timeout=60, check=True)
+
+    [turn] = [event for event in json.loads(shown.stdout) if event["kind"] == "agent_message"]
+    assert turn["text"] == run.trace.content
+    assert turn["tool_calls"] == []
+
+
 async def test_a_run_that_the_gateway_refused_says_why_and_is_no_training_input(
     slug: str, agent_of: Callable[..., Any]
 ) -> None:

@@ -107,11 +107,13 @@ async def test_a_grade_with_a_number_that_json_does_not_know_is_told_without_it(
 
 async def test_nobody_listening_costs_attempts_nothing_and_is_said_once(nobody_there: str) -> None:
     with capture_logs() as logs:
-        async with telling(nobody_there, queue=10, flush_s=0.5) as (reporter, counts):
+        async with telling(nobody_there, flush_s=2) as (reporter, counts):
             for member in range(50):
                 tell(reporter, rollout(0, member))
     assert counts == {"dropped": 50}
-    assert [line["event"] for line in logs if line["log_level"] == "warning"] == ["report.dropped"]
+    (line,) = [line for line in logs if line["log_level"] == "warning"]
+    assert line["event"] == "report.dropped"
+    assert "cannot connect" in line["reason"]
 
 
 async def test_what_is_dropped_is_dropped_whole_so_that_no_trace_ends_that_never_began() -> None:

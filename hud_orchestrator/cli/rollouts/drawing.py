@@ -60,7 +60,9 @@ def _head(kept: Kept) -> RenderableType:
     table.add_row("group", _group(kept))
     table.add_row("policy", _policy(rollout))
     table.add_row("time", _time(rollout))
-    table.add_row("began", datetime.fromtimestamp(rollout.began_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC"))
+    if rollout.began_at:
+        began = datetime.fromtimestamp(rollout.began_at, UTC)
+        table.add_row("began", began.strftime("%Y-%m-%d %H:%M:%S UTC"))
     table.add_row("trace", rollout.trace_id)
     return table
 
