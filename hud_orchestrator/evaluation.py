@@ -13,6 +13,7 @@ from hud_orchestrator.errors import RunFailed
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.metrics import Scoreboard
 from hud_orchestrator.records import Policy, Rollout, Task, Ticket
+from hud_orchestrator.rules.statistics import clustered_mean
 from hud_orchestrator.store.history import Evaluation, History
 
 log = get_logger()
@@ -54,14 +55,17 @@ class Evaluator:
         graded = [r for r in rollouts if r.reward is not None]
         if not graded:
             raise RunFailed(f"no held-out attempt was graded, the last with: {rollouts[-1].detail}")
+        by_task = _by_task(graded)
+        estimate = clustered_mean(list(by_task.values()))
+        assert estimate is not None  # something is graded
         evaluation = Evaluation(
             version=policy.version,
             checkpoint=policy.checkpoint,
-            reward=_mean([r.reward for r in graded if r.reward is not None]),
+            reward=estimate.mean,
             graded=len(graded),
             attempted=len(rollouts),
             seconds=anyio.current_time() - began,
-            tasks=_by_task(graded),
+            tasks={slug: fmean(rewards) for slug, rewards in by_task.items()},
         )
         await self._history.add_evaluation(evaluation)
         self._board.evaluations.append((evaluation.version, evaluation.reward))
@@ -69,6 +73,7 @@ class Evaluator:
             "step": evaluation.version,
             "checkpoint": evaluation.checkpoint,
             "reward": evaluation.reward,
+            "interval": estimate.interval,
             "graded": evaluation.graded,
             "attempted": evaluation.attempted,
             "seconds": round(evaluation.seconds, 3),
@@ -93,14 +98,10 @@ class Evaluator:
         return done
 
 
-def _by_task(rollouts: Sequence[Rollout]) -> dict[str, float]:
+def _by_task(rollouts: Sequence[Rollout]) -> dict[str, list[float]]:
     rewards: defaultdict[str, list[float]] = defaultdict(list)
     for rollout in rollouts:
         assert rollout.reward is not None  # graded
         rewards[rollout.ticket.task.slug].append(rollout.reward)
-    return {slug: _mean(values) for slug, values in sorted(rewards.items())}
-
-
-def _mean(values: Sequence[float]) -> float:
-    # Exact summation: attempts end in any order, and the mean must not depend on it.
-    return fmean(values)
+    # Attempts end in any order, and no sum must depend on it.
+    return {slug: sorted(values) for slug, values in sorted(rewards.items())}

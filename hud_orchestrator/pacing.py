@@ -30,7 +30,7 @@ class PacedGateway:
 
     def __init__(self, gateway: Gateway, *, most: int, patience_s: float = PATIENCE_S) -> None:
         """Have at most *most* requests under way."""
-        self.model = gateway.model
+        self.model, self.checkpoint = gateway.model, gateway.checkpoint
         self._gateway = gateway
         self._patience_s = patience_s
         self._window = CongestionWindow(most=most)

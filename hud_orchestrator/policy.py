@@ -32,8 +32,6 @@ class Sampling:
     max_tokens: int
     stop: Sequence[str]
     seed: int
-    checkpoint: str | None = None
-    """Sampled instead of the head."""
     tool_choice: str = "auto"
     """``auto``, ``required``, ``none`` or the name of a tool; of no meaning in a turn without tools."""
     parallel_tool_calls: bool = True
@@ -139,7 +137,7 @@ class EpisodePolicy:
             temperature=self._temperature,
             top_p=self._sampling.top_p,
             stop=self._sampling.stop or None,
-            checkpoint=self._sampling.checkpoint,
+            checkpoint=self._gateway.checkpoint,
             seed=derive(
                 self._sampling.seed, ticket.purpose, ticket.group, ticket.member, self._attempt, self._turns
             ),

@@ -288,6 +288,16 @@ class EnvironmentName(Request):
     name: str = Field(min_length=1)
 
 
+class VerifierRow(Request):
+    """The task whose grade decides, as a row: it has no verifier of its own."""
+
+    model_config = ConfigDict(extra="allow")
+
+    env: str = Field(min_length=1)
+    id: str = Field(min_length=1)
+    verifier: None = None
+
+
 class TaskUpload(Request):
     """One task as it is uploaded. Unknown keys are ignored, as in every row of a taskset."""
 
@@ -303,7 +313,7 @@ class TaskUpload(Request):
     agent_config: dict[str, Any] | None = None
     columns: dict[str, Any] | None = None
     runtime_config: dict[str, Any] | None = None
-    verifier: dict[str, Any] | None = None
+    verifier: VerifierRow | None = None
 
 
 class TasksetUpload(Request):

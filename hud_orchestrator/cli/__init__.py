@@ -9,6 +9,7 @@ import typer
 from hud_orchestrator import __version__
 from hud_orchestrator.cli.curve import curve
 from hud_orchestrator.cli.env import env
+from hud_orchestrator.cli.evaluate import evaluate
 from hud_orchestrator.cli.exits import exit_code
 from hud_orchestrator.cli.init import init
 from hud_orchestrator.cli.models import models
@@ -16,6 +17,7 @@ from hud_orchestrator.cli.rollouts import rollouts
 from hud_orchestrator.cli.run import run
 from hud_orchestrator.cli.schema import schema
 from hud_orchestrator.cli.serve import serve
+from hud_orchestrator.cli.tasksets import tasksets
 from hud_orchestrator.cli.validate import validate
 
 __all__ = ["app", "main"]
@@ -32,9 +34,11 @@ app.command("init")(init)
 app.command("validate")(validate)
 app.command("schema")(schema)
 app.command("run")(run)
+app.command("eval")(evaluate)
 app.command("curve")(curve)
 app.command("serve")(serve)
 app.add_typer(models, name="models")
+app.add_typer(tasksets, name="tasksets")
 app.add_typer(rollouts, name="rollouts")
 app.add_typer(env, name="env")
 

@@ -114,10 +114,11 @@ class Completion(BaseModel):
 
 
 class Gateway:
-    """Samples one model."""
+    """Samples one model: its head, or one of its checkpoints."""
 
-    def __init__(self, transport: Transport, *, model: str) -> None:
+    def __init__(self, transport: Transport, *, model: str, checkpoint: str | None = None) -> None:
         self.model = model
+        self.checkpoint = checkpoint
         self._transport = transport
 
     async def chat(self, request: ChatRequest, *, trace_id: str, retry: Retry) -> Completion:

@@ -22,6 +22,10 @@ AGAIN_S = 0.5
 RESUME_S = 10
 """Seconds in which a lost connection is to be made anew."""
 
+REFUSALS = 3
+"""Times that a session may be refused meanwhile: a server may hear of the new connection first, and then
+takes the old one for live."""
+
 Dial = Callable[[], Awaitable[anyio.abc.ByteStream]]
 """Opens a connection to the control port, or raises ``OSError``."""
 
@@ -149,11 +153,11 @@ class Link:
             if self._session is not broken:
                 return  # somebody else found it broken, and mended it
             try:
-                await self._greet_until(RESUME_S, session_id=self.manifest.session_id)
+                await self._greet_until(RESUME_S, refusals=REFUSALS, session_id=self.manifest.session_id)
             except EnvironmentFailed as error:
                 raise EnvironmentLost(f"{self._named}: its connection broke: {error}") from error
 
-    async def _greet_until(self, within_s: float, **params: Any) -> None:
+    async def _greet_until(self, within_s: float, *, refusals: int = 0, **params: Any) -> None:
         reason = "nothing was answered"
         with anyio.move_on_after(within_s):
             while True:
@@ -164,6 +168,10 @@ class Link:
                     reason = "it closes the connection"
                 except OSError as error:
                     reason = str(error)
+                except EnvironmentFailed as error:
+                    reason, refusals = str(error), refusals - 1
+                    if refusals < 0:
+                        raise
                 await anyio.sleep(AGAIN_S)
         raise EnvironmentFailed(f"{self._named}: no environment answered in {within_s:g} s: {reason}")
 

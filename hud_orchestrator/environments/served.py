@@ -58,14 +58,19 @@ async def served_episode(
     try:
         await link.open()
         start = await link.call("tasks.start", id=task.id, args=dict(task.args))
-        bindings = () if start.get("tools") else refined(link.manifest.bindings, start.get("bindings"))
+        bindings = refined(link.manifest.bindings, start.get("bindings"))
+        ours = "tools.call" in link.manifest.methods
+        if ours:
+            bindings = ()  # what is published there for others is in the start frame already
+        else:
+            start = {**start, "tools": None}  # a template of the SDK may yield anything beside its prompt
         async with _alive(link) as group:
             servers = await open_tools(bindings, group, link.tunnel, trace_id=trace_id)
             try:
                 yield ControlEpisode(
                     link.call,
                     start,
-                    conversational="tasks.turn" in link.manifest.methods,
+                    conversational=ours,
                     servers=servers,
                 )
             finally:

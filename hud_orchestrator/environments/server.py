@@ -54,11 +54,18 @@ class EnvironmentServer:
         self.port = 0
 
     async def __aenter__(self) -> EnvironmentServer:
+        try:
+            await self._open()
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def _open(self) -> None:
         if self._has_tools:
             # For whoever runs beside the environment; everybody else comes through a tunnel.
             self._tools_port = await self._listen(self._tools, "127.0.0.1", 0)
         self.port = await self._listen(self._control, *self._address)
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         for server in self._servers:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from subprocess import DEVNULL, PIPE
+from subprocess import PIPE
 from typing import IO
 
 import anyio
@@ -20,9 +19,9 @@ from hud_orchestrator.environments import tether
 from hud_orchestrator.environments.control import ControlEpisode
 from hud_orchestrator.environments.crew import crew
 from hud_orchestrator.environments.link import Pace
+from hud_orchestrator.environments.owned import OwnedProcess
 from hud_orchestrator.environments.served import served_episode, tcp_dial
 from hud_orchestrator.environments.server import ANNOUNCEMENT
-from hud_orchestrator.environments.warm import KEY
 from hud_orchestrator.errors import EnvironmentFailed
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.records import Task
@@ -32,9 +31,6 @@ OURS = (sys.executable, "-m", "hud_orchestrator.environments.server", "{source}"
 
 LINE_LIMIT = 2**16
 """Bytes of a line that may still announce a port."""
-
-KILL_S = 5
-"""Seconds for a killed process to be gone. Nothing survives the signal, so only a stuck kernel needs them."""
 
 log = get_logger()
 
@@ -85,32 +81,33 @@ class Spawned:
             EnvironmentFailed: it does not start.
         """
         async with self._starting:
-            process = await self._started(environment)
+            owned = await self._started(environment)
             try:
-                assert process.stdout is not None
-                output = BufferedByteReceiveStream(process.stdout)
-                port = await self._port(process, output)
+                assert owned.process.stdout is not None
+                output = BufferedByteReceiveStream(owned.process.stdout)
+                port = await self._port(owned.process, output)
             except BaseException:
-                await _end(process)
+                await owned.kill()
                 raise
-        log.debug("environment.started", pid=process.pid, environment=environment)
+        log.debug("environment.started", pid=owned.process.pid, environment=environment)
         try:
             async with crew() as group:
                 group.start_soon(self._copy, output)
                 yield port
         finally:
-            await _end(process)
+            await owned.kill()
 
-    async def _started(self, environment: str) -> anyio.abc.Process:
+    async def _started(self, environment: str) -> OwnedProcess:
         words = {"{source}": str(self._source), "{env}": environment}
         command = [_filled(part, words) for part in self._command]
         home = self._source if self._source.is_dir() else self._source.parent
         try:
-            return await anyio.open_process(
+            return await OwnedProcess.start(
                 [sys.executable, "-S", str(tether.__file__), *command],
-                stdin=DEVNULL, stdout=PIPE, stderr=self._log_file, start_new_session=True, cwd=home,
-                env={name: value for name, value in os.environ.items() if name != KEY},
-            )  # fmt: skip
+                home=home,
+                output=PIPE,
+                errors=self._log_file,
+            )
         except OSError as error:
             raise EnvironmentFailed(f"an environment process cannot be started: {error.strerror}") from error
 
@@ -144,10 +141,3 @@ def _filled(part: str, words: dict[str, str]) -> str:
     for word, value in words.items():
         part = part.replace(word, value)
     return part
-
-
-async def _end(process: anyio.abc.Process) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    with anyio.move_on_after(KILL_S, shield=True):
-        await process.aclose()

@@ -4,40 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 import sys
 from asyncio import get_running_loop
 from pathlib import Path
-from subprocess import DEVNULL
 from typing import IO, Self
 
 import anyio
 import anyio.abc
-from anyio import to_thread
 
 from hud_orchestrator.environments.control import ControlSession
-from hud_orchestrator.environments.leftovers import clear, make_directory
+from hud_orchestrator.environments.owned import OwnedProcess
 
 HOST = "hud_orchestrator.environments.host"
-
-KEY = "HUD_API_KEY"
-"""Stays with the daemon: what an environment knows, it may print."""
-
-KILL_S = 5.0
-"""For a killed process to be gone, and its files with it. Nothing survives the signal, so only a kernel
-or a disk that is stuck needs that long."""
 
 
 class WarmProcess:
     """An environment process and the session with it."""
 
-    def __init__(self, process: anyio.abc.Process, stream: anyio.abc.SocketStream, directory: Path) -> None:
-        self.process = process
+    def __init__(self, owned: OwnedProcess, stream: anyio.abc.SocketStream) -> None:
+        self.process = owned.process
         self.session = ControlSession(stream)
         self.episodes = 0
+        self._owned = owned
         self._stream = stream
-        self._directory = directory
         self._end = self._watch()
 
     @classmethod
@@ -48,30 +38,25 @@ class WarmProcess:
             OSError: no process could be started.
         """
         ours, theirs = socket.socketpair()
-        directory = make_directory()
-        kept = {name: value for name, value in os.environ.items() if name != KEY}
         try:
             with theirs:
-                process = await anyio.open_process(
+                owned = await OwnedProcess.start(
                     [sys.executable, "-m", HOST, str(source), str(theirs.fileno())],
-                    stdin=DEVNULL, stdout=log_file, stderr=log_file, pass_fds=[theirs.fileno()],
-                    start_new_session=True, cwd=source.parent, env={**kept, "TMPDIR": str(directory)},
-                )  # fmt: skip
+                    home=source.parent,
+                    output=log_file,
+                    errors=log_file,
+                    pass_fds=[theirs.fileno()],
+                )
         except BaseException:
             ours.close()
-            clear(directory)
             raise
-        return cls(process, await anyio.abc.SocketStream.from_socket(ours), directory)
+        return cls(owned, await anyio.abc.SocketStream.from_socket(ours))
 
     async def kill(self) -> None:
         """End it and everything that it started, and remove its temporary files."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        with anyio.move_on_after(KILL_S, shield=True):
-            self._unwatch()
-            await self._stream.aclose()
-            await self.process.wait()
-            await to_thread.run_sync(clear, self._directory, abandon_on_cancel=True)
+        self._unwatch()
+        await anyio.aclose_forcefully(self._stream)
+        await self._owned.kill()
 
     def _watch(self) -> int | None:
         """End the connection when the process ends: something that it started may hold it open."""

@@ -25,6 +25,7 @@ from hud_orchestrator.local.openapi.replies import ChatCompletion, Health
 from hud_orchestrator.local.replies import GATEWAY_PATHS, OPENAI_PATHS, Refused, refuse
 from hud_orchestrator.local.report_routes import SDK_EVENTS_PATH, report_routes
 from hud_orchestrator.local.service import Service
+from hud_orchestrator.local.taskset_routes import taskset_routes
 from hud_orchestrator.local.train_routes import train_routes
 from hud_orchestrator.logs import get_logger
 
@@ -50,6 +51,7 @@ def build_app(service: Service, hosted: Hosting) -> Starlette:
         *catalog_routes(service),
         *train_routes(service),
         *report_routes(service),
+        *taskset_routes(service),
         *hosting_routes(service, hosted),
     ]
     described = functools.cache(lambda: describe(routes, openai_paths=OPENAI_PATHS))

@@ -22,6 +22,9 @@ from hud_orchestrator.wire import JobEnter, TraceEnter, TraceExit, TrajectorySam
 SDK_EVENTS_PATH = "/v3/api/sdk-events/cli"
 """The one route without a key: the SDK's command line sends none."""
 
+NOBODY = "00000000-0000-0000-0000-000000000000"
+"""The user and the team; the SDK wants the ids of somebody."""
+
 REMEMBERED_JOBS = 1000
 
 PAGE = 100
@@ -100,7 +103,7 @@ def _reading(traces: Traces, jobs: OrderedDict[str, JobEnter], happened: TraceEv
         return _page(items, request)
 
     async def who(_request: Request) -> Response:
-        return JSONResponse({"user_id": "local", "team_id": "local"})
+        return JSONResponse({"user_id": NOBODY, "team_id": NOBODY})
 
     return [
         Endpoint("GET", "/v2/trace/{id}", trace, "A rollout", reply=ReportedTrace, refusals=[404]),

@@ -13,6 +13,7 @@ from hud_orchestrator.local.once import OnceOnly
 from hud_orchestrator.local.pinned import Pinned
 from hud_orchestrator.local.replies import Refused
 from hud_orchestrator.local.settings import ServiceSettings
+from hud_orchestrator.local.tasksets import Tasksets
 from hud_orchestrator.local.traces import Traces
 from hud_orchestrator.local.trained_model import TrainedModel
 from hud_orchestrator.local.tree import Tree
@@ -44,6 +45,7 @@ class Service:
         self.once_large = OnceOnly(capacity=REMEMBERED_FORWARDS)
         """For calls whose outcomes are large."""
         self.traces = Traces()
+        self.tasksets = Tasksets(settings.state_dir / "tasksets")
         self._pinned = Pinned()
         self._opening: dict[str, asyncio.Task[TrainedModel]] = {}
         self._bases: dict[str, Weights] = {}

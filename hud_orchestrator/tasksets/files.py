@@ -26,12 +26,21 @@ def load_path(path: Path, *, member: str | None = None) -> tuple[Task, ...]:
     Raises:
         ConfigError: it is missing, is no taskset, or has a wrong row.
     """
+    rows = rows_at(path, member=member)
+    return distinct((task_of(row, place) for place, row in rows), str(path))
+
+
+def rows_at(path: Path, *, member: str | None = None) -> list[tuple[str, Any]]:
+    """The rows of those tasks as they are written, each with its place.
+
+    Raises:
+        ConfigError: it is missing, or is no taskset.
+    """
     files = _files_in(path) if path.is_dir() else [path]
     rows = [row for file in files for row in _rows(file, member)]
-    place = f"{path}:{member}" if member else str(path)
     if not rows:
-        raise ConfigError(f"{place}: has no tasks")
-    return distinct((task_of(row, where) for where, row in rows), place)
+        raise ConfigError(f"{path}{f':{member}' if member else ''}: has no tasks")
+    return rows
 
 
 def _files_in(directory: Path) -> list[Path]:

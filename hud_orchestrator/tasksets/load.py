@@ -20,7 +20,7 @@ from hud_orchestrator.config.sources import NamedSource, named_source
 from hud_orchestrator.errors import ConfigError, KeyRefused
 from hud_orchestrator.records import Task
 from hud_orchestrator.settings import Settings
-from hud_orchestrator.tasksets.files import load_path
+from hud_orchestrator.tasksets.files import rows_at
 from hud_orchestrator.tasksets.rows import distinct, task_of
 from hud_orchestrator.tasksets.select import select
 
@@ -53,12 +53,26 @@ async def load(
         ConfigError: there is no such taskset, it is empty or has a wrong row, or nothing is left of it.
         ServiceError: the platform cannot be asked.
     """
+    tasks = [task for task, _ in await load_rows(source, resolve=resolve)]
+    return select(tasks, str(source), only=only, where=where, limit=limit)
+
+
+async def load_rows(
+    source: str | Path, *, resolve: Resolve = from_here
+) -> list[tuple[Task, Mapping[str, Any]]]:
+    """The tasks that *source* names, each with its row: that may say more, and can be written again.
+
+    Raises:
+        ConfigError, ServiceError: as for :func:`load`.
+    """
     named = named_source(str(source), resolve)
     if named.is_path:
-        tasks = load_here(named, resolve)
+        rows = _rows_here(named, resolve)
     else:
-        tasks = await _of_the_platform(named.name, resolve(named.name))
-    return select(tasks, str(source), only=only, where=where, limit=limit)
+        rows = await _of_the_platform(named.name, resolve(named.name))
+    tasks = [task_of(row, place) for place, row in rows]
+    distinct(tasks, str(source))
+    return list(zip(tasks, (row for _, row in rows), strict=True))
 
 
 def load_here(named: NamedSource, resolve: Resolve) -> tuple[Task, ...]:
@@ -67,13 +81,17 @@ def load_here(named: NamedSource, resolve: Resolve) -> tuple[Task, ...]:
     Raises:
         ConfigError: there is no such taskset, it is empty or has a wrong row.
     """
+    rows = _rows_here(named, resolve)
+    return distinct((task_of(row, place) for place, row in rows), named.of_library or named.name)
+
+
+def _rows_here(named: NamedSource, resolve: Resolve) -> list[tuple[str, Any]]:
     if named.of_library is None:
-        return load_path(resolve(named.name), member=named.member)
-    rows = named_rows(named.of_library)
-    return distinct((task_of(asdict(row), named.of_library) for row in rows), named.of_library)
+        return rows_at(resolve(named.name), member=named.member)
+    return [(named.of_library, asdict(row)) for row in named_rows(named.of_library)]
 
 
-async def _of_the_platform(name: str, path: Path) -> tuple[Task, ...]:
+async def _of_the_platform(name: str, path: Path) -> list[tuple[str, Any]]:
     settings = Settings.load()
     if settings.api_key is None:
         raise KeyRefused(
@@ -94,10 +112,7 @@ async def _of_the_platform(name: str, path: Path) -> tuple[Task, ...]:
             f"{name}: {tasksets.url} has no tasks for taskset {found.taskset_id}: it is empty, or not there; "
             "fill it with hud-orchestrate tasksets push"
         )
-    rows = (
-        task_of(_row(record), f"{name}: task {position}") for position, record in enumerate(records, start=1)
-    )
-    return distinct(rows, name)
+    return [(f"{name}: task {position}", _row(record)) for position, record in enumerate(records, start=1)]
 
 
 def _row(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,8 +9,7 @@ from typing import Any
 
 from hud_orchestrator.environments.source import SourceMistake, import_file
 from hud_orchestrator.errors import ConfigError
-
-ROW_KEYS = ("env", "id", "args", "slug", "columns", "agent_config", "runtime_config", "verifier")
+from hud_orchestrator.tasksets.portable import ROW_KEYS
 
 
 def module_rows(path: Path, member: str | None) -> list[tuple[str, dict[str, Any]]]:

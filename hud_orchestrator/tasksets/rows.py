@@ -1,4 +1,4 @@
-"""One row of a taskset, as everybody writes it, and the task that it is."""
+"""The task that one row of a taskset is."""
 
 from __future__ import annotations
 
@@ -31,20 +31,6 @@ def task_of(row: Any, place: str) -> Task:
     if verifier.get("verifier") is not None:
         raise ConfigError(f"{place}: verifier: has a verifier of its own; one is all that is taken")
     return Task(**{**_fields(task), "verifier": checked})
-
-
-def row_of(task: Task) -> dict[str, Any]:
-    """The row that *task* is, as files and the platform have it: without what it does not say."""
-    row: dict[str, Any] = {"env": task.env, "id": task.id, "args": dict(task.args), "slug": task.slug}
-    if task.columns:
-        row["columns"] = dict(task.columns)
-    if task.agent_timeout_s is not None:
-        row["agent_config"] = {"timeout_seconds": task.agent_timeout_s}
-    if task.runtime_config is not None:
-        row["runtime_config"] = dict(task.runtime_config)
-    if task.verifier is not None:
-        row["verifier"] = row_of(task.verifier)
-    return row
 
 
 def distinct(tasks: Iterable[Task], place: str) -> tuple[Task, ...]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from hud_orchestrator.config.document import Unreadable
+from hud_orchestrator.config.reading import read_document
 from hud_orchestrator.errors import ConfigError
 from hud_orchestrator.records import Task
 
@@ -38,6 +40,30 @@ def select(
     if not kept:
         raise ConfigError(f"{place}: {_nothing(chosen, where or {})}")
     return kept[:limit]
+
+
+def ids_of(text: str | None) -> tuple[str, ...]:
+    """``--task-ids``: names with commas between them."""
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def where_of(pairs: Iterable[str]) -> dict[str, Any]:
+    """``--where``: every ``column=value``, the value as in a run file: ``3``, ``true``, ``[easy, medium]``.
+
+    Raises:
+        ConfigError: one is none.
+    """
+    where: dict[str, Any] = {}
+    for pair in pairs:
+        column, equals, text = pair.partition("=")
+        try:
+            value = read_document(text).data
+        except Unreadable as error:
+            raise ConfigError(f"--where {pair}: {error.mistake.text}") from None
+        if not equals or not column or value is None or isinstance(value, dict):
+            raise ConfigError(f"--where {pair}: write it as column=value, or column=[one, other]")
+        where[column] = value
+    return where
 
 
 def _named(tasks: Sequence[Task], only: Sequence[str], place: str) -> tuple[Task, ...]:

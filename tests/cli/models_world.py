@@ -39,10 +39,10 @@ class Models:
     capsys: pytest.CaptureFixture[str]
     http: httpx.Client
 
-    def __call__(self, *arguments: object) -> Said:
+    def __call__(self, *arguments: object, command: str = "models") -> Said:
         self.capsys.readouterr()
         try:
-            code = exit_code(lambda: app(["models", *map(str, arguments)]))
+            code = exit_code(lambda: app([command, *map(str, arguments)]))
         finally:
             structlog.reset_defaults()
         out, err = self.capsys.readouterr()

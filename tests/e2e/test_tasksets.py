@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from collections import Counter
 from typing import Any
 
@@ -105,3 +107,40 @@ def test_a_filter_that_nothing_passes_ends_the_run_with_what_there_is(remote_run
     assert done.returncode == 2
     assert "tasks.py:train: none of its 12 tasks has kind easy" in done.stderr
     assert "its columns are kind: solved, hopeless, half" in done.stderr
+
+
+def test_a_taskset_that_was_pushed_to_the_service_is_trained_on_by_its_name(remote_run: Runner) -> None:
+    name = f"lab {remote_run.config['model']['slug']}"
+    prepare(
+        remote_run,
+        train=[{"source": name, "where": {"kind": "half"}}],
+        curriculum={},
+    )
+    remote_run.write(TASKS, run={"steps": 1}, runtime={"placement": "local", "source": "tasks.py"})
+
+    empty = tasksets(remote_run, "show", name)
+    pushed = tasksets(remote_run, "push", "tasks.py:train", "--name", name)
+    again = tasksets(remote_run, "push", "tasks.py:train", "--name", name)
+    listed = tasksets(remote_run, "list")
+    shown = tasksets(
+        remote_run, "show", name, "--where", "kind=[half, none]", "--task-ids", "half20,0", "--json"
+    )
+    unknown = tasksets(remote_run, "show", "0" * 32)
+    done = remote_run.run()
+
+    assert unknown.returncode == empty.returncode == 2
+    assert "has no tasks for taskset 00000000-" in unknown.stderr
+    assert "has no taskset of that name" in empty.stderr
+    assert f"{name}: 12 created, 0 updated" in pushed.stdout
+    assert f"{name}: 0 created, 12 updated" in again.stdout
+    assert name in listed.stdout
+    assert [row["slug"] for row in json.loads(shown.stdout)] == ["half20"]
+    assert done.returncode == 0, done.stderr
+    assert {slug.rstrip("0123456789") for slug in attempted(remote_run)} == {"half"}
+
+
+def tasksets(run: Runner, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "hud_orchestrator", "tasksets", *arguments], cwd=run.directory,
+        env=dict(run.environ), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip

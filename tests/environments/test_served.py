@@ -12,7 +12,7 @@ from hud_orchestrator.environments.link import Pace
 from hud_orchestrator.environments.served import Served
 from hud_orchestrator.errors import EnvironmentClosed, EnvironmentFailed, EnvironmentLost
 from hud_orchestrator.records import Task
-from tests.environments.scripted_server import Connection, error, obliging, result, served
+from tests.environments.scripted_server import PLAIN, Connection, error, obliging, result, served
 
 TASK = Task(env="e", id="t", args={"n": 1}, slug="t")
 
@@ -182,6 +182,33 @@ async def test_a_task_is_graded_over_a_new_connection_when_the_old_one_broke() -
         ("hello", {"session_id": "sess-1"}),
         ("tasks.grade", {"answer": "x"}),
     ]
+
+
+async def test_a_session_that_is_still_taken_for_live_is_asked_for_again() -> None:
+    async def breaks(connection: Connection) -> None:
+        for _ in range(2):
+            await connection.answer(await connection.frame())
+
+    async def slow_to_notice(connection: Connection) -> None:
+        told = "session 'sess-1' has a live connection"
+        await connection.send(error((await connection.frame())["id"], -32600, told))
+
+    async with served(breaks, slow_to_notice, obliging) as (port, _):
+        with anyio.fail_after(5):
+            async with at(port).episode(TASK) as episode:
+                assert (await episode.grade("x"))["score"] == 0.5
+
+
+async def test_what_a_template_yields_beside_its_prompt_is_not_taken_for_tools() -> None:
+    async def odd(connection: Connection) -> None:
+        connection.answers = {**PLAIN, "tasks.start": {"prompt": "say", "tools": ["hammer"]}}
+        await obliging(connection)
+
+    async with served(odd) as (port, _):
+        with anyio.fail_after(5):
+            async with at(port).episode(TASK) as episode:
+                assert episode.tools == ()
+                assert not episode.conversational
 
 
 async def test_signs_of_life_are_sent_while_nothing_else_travels() -> None:

@@ -26,7 +26,7 @@ from hud_orchestrator.toolbox import ToolSpec
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "examples" / "game2048" / "tasks.py"
-TURNS = 10
+TURNS = 8
 
 
 def load_rules() -> ModuleType:
@@ -185,36 +185,35 @@ async def test_a_game_that_is_cut_short_is_graded_on_its_board() -> None:
     assert parts(dict(grade))["legal_moves"]["moves"] >= 3
 
 
-def test_the_tiny_model_trains_on_games_whose_turns_extend_token_for_token(
+def test_the_tiny_model_learns_from_games_whose_turns_extend_token_for_token(
     served: dict[str, str], tmp_path: Path
 ) -> None:
     changes = [
-        "run.steps=2", "run.name=it", f"model.slug=game-{uuid4().hex[:8]}", "service=hud", "local={}",
-        f"agent.max_turns={TURNS}", "rollout.group_size=8", "rollout.groups_per_step=1", "evaluation.limit=1",
+        "run.steps=3", "run.name=it", f"model.slug=game-{uuid4().hex[:8]}", "service=hud", "local={}",
+        f"agent.max_turns={TURNS}", "rollout.groups_per_step=4", "evaluation.limit=1",
+        "trainer.learning_rate.peak=2e-3",
     ]  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-m", "hud_orchestrator", "run", str(ROOT / "configs" / "game2048.yaml"),
          *(word for change in changes for word in ("--set", change))],
-        env=served, cwd=tmp_path, capture_output=True, text=True, timeout=180, check=False,
+        env=served, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
 
-    # What a required call forces is in the prompt, so the policy gave every sampled token its probability.
     lines = map(json.loads, (tmp_path / "runs" / "it" / "metrics.jsonl").read_text().splitlines())
-    trained = [line for line in lines if line["kind"] == "step" and "ratio_mean" in line]
-    assert trained
-    for line in trained:
-        assert line["ratio_mean"] == pytest.approx(1, abs=1e-3)
-        assert line["kl_k3"] == pytest.approx(0, abs=1e-5)
+    steps = [line for line in lines if line["kind"] == "step"]
+    for step in steps:
+        # What is forced is in the prompt: every sampled token has the probability that the policy gave it.
+        assert step["ratio_mean"] == pytest.approx(1, abs=1e-3)
+        assert step["kl_k3"] == pytest.approx(0, abs=1e-5)
+    rewards = [step["reward_mean"] for step in steps]
+    assert rewards[-1] > rewards[0] + 0.1
 
     with sqlite3.connect(tmp_path / "runs" / "it" / "store.db") as store:
-        rows = store.execute("SELECT outcome, reward, samples FROM rollouts").fetchall()
-        steps = store.execute("SELECT state FROM steps").fetchall()
-    assert ("applied",) in steps
-    assert len(rows) >= 16
-    assert {outcome for outcome, _, _ in rows} == {"max_turns"}
-    assert len({reward for _, reward, _ in rows}) > 1
-    for _, _, text in rows:
+        played = store.execute("SELECT outcome, samples FROM rollouts").fetchall()
+    assert len(played) >= 3 * 4 * 8
+    assert {outcome for outcome, _ in played} == {"max_turns"}
+    for _, text in played:
         samples = json.loads(text)
         assert len(samples) == TURNS
         for before, after in itertools.pairwise(samples):

@@ -80,6 +80,8 @@ def refusals_are_one_line(context: Any, response: Any, case: Any) -> None:
 
 
 def _existing(path: str, dice: random.Random) -> str:
+    if "/tasksets/" in path:
+        return "fuzz" if "/by-name/" in path else known().taskset
     if path.startswith("/v2/jobs") or "/job/" in path:
         return known().job
     if "/trace/" in path:
@@ -169,6 +171,10 @@ def _lease(body: dict[str, Any], case: Any, dice: random.Random) -> dict[str, An
     return {"environment": "sums"} if dice.random() < 0.3 else {}
 
 
+def _upload(body: dict[str, Any], case: Any, dice: random.Random) -> dict[str, Any]:
+    return {"taskset_id": dice.choice([None, known().taskset])}
+
+
 def _telemetry(body: Any, dice: random.Random) -> Any:
     """Spans with samples, some of them with what was made up where a number should be."""
     numbers = dice.choice([[1, 2], [-1], [2**70], [body]])
@@ -185,6 +191,7 @@ _SENSIBLE: dict[str, Any] = {
     "completions": _chat,
     "head": _head,
     "fork": _fork,
+    "upload": _upload,
     "submit": _submit,
     "cancel": _cancel,
     "sessions": _lease,

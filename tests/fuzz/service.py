@@ -40,6 +40,7 @@ class Known:
     base: str
     trace: str
     job: str
+    taskset: str
     slug: str
     """Of the steady fork."""
 
@@ -80,7 +81,7 @@ def meet(url: str, key: str) -> Known:
     base = http.get("/v2/models/resolve", params={"model": "tiny"}).json()["id"]
     steady, victim = _fork(http, base), _fork(http, base)
     trace, job = uuid.uuid4().hex, uuid.uuid4().hex
-    known = Known(http, steady["id"], victim["id"], base, trace, job, steady["model_name"])
+    known = Known(http, steady["id"], victim["id"], base, trace, job, _upload(http), steady["model_name"])
     for model in (known.steady, known.victim):
         known.post(f"/v1/models/{model}/train/forward-backward", {"inputs": known.inputs})
         known.post(f"/v1/models/{model}/train/optim-step", {"learning_rate": 1e-4})
@@ -91,6 +92,12 @@ def meet(url: str, key: str) -> Known:
     known.post("/chat/completions", chat, **{"Trace-Id": known.trace})
     known.post(f"/v2/trace/{known.trace}/exit", {"status": "completed", "reward": 1.0})
     return known
+
+
+def _upload(http: httpx.Client) -> str:
+    task = {"name": "one", "env": {"name": "e"}, "task_id": "t"}
+    body = {"taskset_name": "fuzz", "tasks": [task]}
+    return str(http.post("/v2/tasks/upload", json=body).json()["taskset_id"])
 
 
 def _fork(http: httpx.Client, base: str) -> dict[str, str]:

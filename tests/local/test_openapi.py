@@ -175,6 +175,15 @@ async def _every_operation(world: World, ask: Documented) -> None:
         await ask("GET", path)
     for path in [f"/v2/trace/{trace}", f"/v2/trace/{trace}/events"]:
         await ask("GET", path)
+    task = {
+        "name": "a",
+        "env": {"name": "e"},
+        "task_id": "t",
+        "verifier": {"env": "e", "id": "v", "slug": "s"},
+    }
+    made = await ask("POST", "/v2/tasks/upload", {"taskset_name": "mine", "tasks": [task]})
+    for path in ["", "/by-name/mine", f"/{made['taskset_id']}", f"/{made['taskset_id']}/export"]:
+        await ask("GET", f"/v2/tasksets{path}")
 
     agent = {"type": "openai_compatible", "config": {"model": "fork", "completion_kwargs": {"max_tokens": 4}}}
     hosted = {"trace_id": "4" * 32, "env": "sums", "task": "add", "args": {"a": 1, "b": 2}, "agent": agent}
@@ -203,6 +212,8 @@ async def test_refusals_are_in_the_document_too(world: World, ask: Documented) -
     await ask("GET", "/v2/models", status=401, headers=WRONG)
     await ask("GET", "/models", status=401, headers=WRONG)
     await ask("GET", "/v2/models/resolve", status=422)
+    await ask("GET", "/v2/tasksets/nobody/export", status=404)
+    await ask("POST", "/v2/tasks/upload", {"taskset_name": ""}, status=422)
 
 
 async def test_a_full_queue_is_busy_as_the_document_says(tmp_path: Path, model_dir: Path) -> None:

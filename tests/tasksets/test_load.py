@@ -10,8 +10,9 @@ import pytest
 
 from hud_orchestrator.errors import ConfigError, KeyRefused
 from hud_orchestrator.records import Task
-from hud_orchestrator.tasksets.load import load
-from hud_orchestrator.tasksets.rows import row_of, task_of
+from hud_orchestrator.tasksets.load import load, load_rows
+from hud_orchestrator.tasksets.portable import portable
+from hud_orchestrator.tasksets.rows import task_of
 
 MODULE = """
 from types import SimpleNamespace
@@ -126,7 +127,8 @@ async def test_data_files_have_the_slugs_and_keys_of_the_contract(tmp_path: Path
     assert found[1].agent_timeout_s == 2.5
     assert found == await load(tmp_path / "t.jsonl")
     assert found[:1] == await load(tmp_path / "one.json")
-    assert [task_of(row_of(task), "again") for task in found] == list(found)
+    pairs = await load_rows(tmp_path / "t.json")
+    assert [task_of(portable(row, task.slug), "again") for task, row in pairs] == list(found)
 
 
 async def test_a_directory_is_every_file_in_it_by_name(tmp_path: Path, module: Path) -> None:

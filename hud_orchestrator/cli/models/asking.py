@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from hud_orchestrator.clients.catalog import Catalog
+    from hud_orchestrator.clients.transport import Transport
 
 PIPE_WIDTH = 400
 """Columns where nobody looks: nothing is cut off that a program may want."""
@@ -30,11 +31,27 @@ def ask_catalog(
     as_json: bool = False,
 ) -> None:
     """Await ``question(catalog, gateway_url)``, with errors as ``answer_errors`` tells them."""
+    from hud_orchestrator.clients.catalog import Catalog
+
+    async def of_catalog(transport: Transport, gateway_url: str) -> None:
+        await question(Catalog(transport), gateway_url)
+
+    ask_service(of_catalog, env_file=env_file, state=state, cache=cache, as_json=as_json)
+
+
+def ask_service(
+    question: Callable[[Transport, str], Awaitable[None]],
+    *,
+    env_file: Path | None,
+    state: Path | None = None,
+    cache: Path | None = None,
+    as_json: bool = False,
+) -> None:
+    """Await ``question(transport, gateway_url)``, where the transport leads to the platform's API."""
     import anyio
 
     from hud_orchestrator import logs
     from hud_orchestrator.cli.models.place import Place, service
-    from hud_orchestrator.clients.catalog import Catalog
     from hud_orchestrator.clients.transport import Transport
 
     async def main() -> None:
@@ -42,7 +59,7 @@ def ask_catalog(
             service(Place(env_file=env_file, state=state, cache=cache)) as addresses,
             Transport(addresses.api_url, addresses.api_key) as transport,
         ):
-            await question(Catalog(transport), addresses.gateway_url)
+            await question(transport, addresses.gateway_url)
 
     logs.configure(stream=None, as_json=False, level="error")
     answer_errors(lambda: anyio.run(main), as_json=as_json)
@@ -82,6 +99,18 @@ def show(table: Table) -> None:
     with out.capture() as lines:
         out.print(table)
     print("".join(f"{line.rstrip()}\n" for line in lines.get().splitlines()), end="")
+
+
+def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows of text under *titles*."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in titles:
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    show(table)
 
 
 def print_json(value: Any) -> None:

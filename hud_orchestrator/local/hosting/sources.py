@@ -11,7 +11,7 @@ from pathlib import Path
 
 import anyio
 
-from hud_orchestrator.environments.warm import KEY
+from hud_orchestrator.environments.owned import KEY
 from hud_orchestrator.errors import ConfigError
 
 NAMES = "hud_orchestrator.environments.names"

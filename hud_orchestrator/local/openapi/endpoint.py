@@ -49,7 +49,7 @@ class Endpoint(Route):
 
         Args:
             method: a GET also answers HEAD.
-            path: with its parameters in braces.
+            path: with its parameters in braces; ``{id:path}`` takes slashes too.
             handler: answers the request.
             summary: one line for the document.
             reply: the type of a reply with 200; its JSON schema is in the document.
@@ -63,6 +63,8 @@ class Endpoint(Route):
             keyed: whether it needs the key.
         """
         super().__init__(path, handler, methods=[method])
+        # How a parameter is matched is no part of the path's name.
+        self.path = path.replace(":path}", "}")
         self.method = method.lower()
         self.summary = summary
         self.reply = reply

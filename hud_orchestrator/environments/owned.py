@@ -1,0 +1,67 @@
+"""A process that is ended with everything that it started, and everything that it left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from subprocess import DEVNULL
+from typing import IO, Self
+
+import anyio
+import anyio.abc
+from anyio import to_thread
+
+from hud_orchestrator.environments.leftovers import clear, make_directory
+
+KEY = "HUD_API_KEY"
+"""Stays with the daemon: what an environment knows, it may print."""
+
+KILL_S = 5.0
+"""For a killed process to be gone, and its files with it. Nothing survives the signal, so only a kernel
+or a disk that is stuck needs that long."""
+
+
+class OwnedProcess:
+    """A process in a session of its own, with a directory of its own for temporary files."""
+
+    def __init__(self, process: anyio.abc.Process, directory: Path) -> None:
+        self.process = process
+        self._directory = directory
+
+    @classmethod
+    async def start(
+        cls,
+        command: Sequence[str],
+        *,
+        home: Path,
+        output: IO[bytes] | int,
+        errors: IO[bytes],
+        pass_fds: Sequence[int] = (),
+    ) -> Self:
+        """Start *command* in *home*.
+
+        Raises:
+            OSError: no process could be started.
+        """
+        directory = make_directory()
+        kept = {name: value for name, value in os.environ.items() if name != KEY}
+        try:
+            process = await anyio.open_process(
+                command, stdin=DEVNULL, stdout=output, stderr=errors, pass_fds=pass_fds,
+                start_new_session=True, cwd=home, env={**kept, "TMPDIR": str(directory)},
+            )  # fmt: skip
+        except BaseException:
+            clear(directory)
+            raise
+        return cls(process, directory)
+
+    async def kill(self) -> None:
+        """End it and everything that it started, and remove its temporary files."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        with anyio.move_on_after(KILL_S, shield=True):
+            await self.process.aclose()
+            await to_thread.run_sync(clear, self._directory, abandon_on_cancel=True)
