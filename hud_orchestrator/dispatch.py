@@ -72,6 +72,8 @@ class Dispatch:
         self._rule = rule
         self._board = board
         self._breakers: dict[str, Breaker] = {}
+        self._involved: dict[str, list[tuple[str, Breaker]]] = {}
+        """By environment: the breakers that its attempts pass. Every attempt asks several times."""
         self._why: dict[str, str] = {}
         self._changed = anyio.Event()
         self._fruitless = 0
@@ -192,7 +194,10 @@ class Dispatch:
         self._changed = anyio.Event()
 
     def _of(self, name: str) -> list[tuple[str, Breaker]]:
-        return [(cause, self._breaker(cause)) for cause in (environment(name), GATEWAY, AGENT)]
+        if name not in self._involved:
+            causes = (environment(name), GATEWAY, AGENT)
+            self._involved[name] = [(cause, self._breaker(cause)) for cause in causes]
+        return self._involved[name]
 
     def _breaker(self, cause: str) -> Breaker:
         if cause not in self._breakers:

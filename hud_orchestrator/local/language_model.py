@@ -59,10 +59,12 @@ class LanguageModel:
         }
         """The module's own values of the trained parameters; of an adapter, only the shapes matter."""
         self._module = module
-        self._cache_word = _cache_word(module)
         self._slots = _slots(module)
         self._installed: Tensors = {}
         self._wanted: Tensor | None = None
+        # transformers renamed it in 5.24, and warns whoever says the old name.
+        known = inspect.signature(module.forward).parameters
+        self._cache_key = "cache" if "cache" in known else "past_key_values"
         head = module.get_output_embeddings()  # type: ignore[operator]
         head.register_forward_pre_hook(self._keep_wanted)
         self.vocab_size = int(module.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
@@ -93,7 +95,7 @@ class LanguageModel:
             Shape [N, V].
         """
         self._wanted = wanted
-        given = {"attention_mask": attention_mask, "position_ids": position_ids, self._cache_word: cache}
+        given = {"attention_mask": attention_mask, "position_ids": position_ids, self._cache_key: cache}
         arguments: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         self._install(tensors)
         logits: Tensor = self._module(input_ids, use_cache=cache is not None, **arguments).logits
@@ -112,12 +114,6 @@ class LanguageModel:
         assert self._wanted is not None
         hidden = inputs[0].flatten(0, -2).index_select(0, self._wanted)
         return (hidden.to(cast("Tensor", head.weight).dtype),)
-
-
-def _cache_word(module: nn.Module) -> str:
-    """What forward calls the cache: transformers 5.24 has given it another name."""
-    model = module.get_base_model() if hasattr(module, "get_base_model") else module  # type: ignore[operator]
-    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
 def load_language_model(

@@ -124,7 +124,7 @@ class Breaker:
         if found is not None:
             self._recent.append(found)
             self._worked |= found is Evidence.GOOD
-        if not self._sick:
+        if found in (None, Evidence.GOOD) or not self._sick:
             return False
         self.pause(now=now)
         return True

@@ -55,6 +55,7 @@ def test_the_run_file_of_a_library_takes_its_steps(
     changes = [
         "run.steps=1", f"model.slug=library-{uuid4().hex[:8]}", "service=hud", "evaluation.limit=2",
         "rollout.group_size=2", "rollout.groups_per_step=2", "rollout.concurrency=2",
+        "pipeline.replacements_per_step=0",
     ]  # fmt: skip
     command = [sys.executable, "-m", "hud_orchestrator", "run", str(CONFIGS / f"{config}.yaml")]
     done = subprocess.run(
