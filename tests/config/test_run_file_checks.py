@@ -28,6 +28,15 @@ def only(path: Path, *overrides: str) -> str:
             ["rollout.grading_reserve_s=600"],
             "rollout.grading_reserve_s: 600 s must be less than rollout.deadline_s (600 s), or",
         ),
+        (
+            ["rollout.start_s=540"],
+            "rollout.start_s: 540 s must be less than the 540 s between rollout.deadline_s and",
+        ),
+        (["rollout.group_s=599"], "rollout.group_s: 599 s must not be less than rollout.deadline_s (600 s)"),
+        (
+            ["rollout.outcomes.agent_error=retry"],
+            'rollout.outcomes.agent_error: "retry" does not fit; allowed: one of keep, scale',
+        ),
         (["rollout.concurrency=7"], "rollout.concurrency: 7 is less than rollout.group_size (8)"),
         (["rollout.group_size=1"], "rollout.group_size: a group of 1 has nothing to be compared with"),
         (["agent.temperature=0"], "agent.temperature: 0 makes all 8 attempts of a group the same"),

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from hud_orchestrator import TrainingClient, errors
 from hud_orchestrator.config.fields import leaves
 from hud_orchestrator.config.local import KeepSection
-from hud_orchestrator.config.rollout import OutcomesSection
+from hud_orchestrator.config.outcomes import OutcomesSection
 from hud_orchestrator.config.run import RunFile
 from hud_orchestrator.local import bodies, forwards, once, service, traces
 from hud_orchestrator.local.app import build_app
@@ -93,12 +93,12 @@ def test_every_key_of_a_chat_completion_and_every_status_is_explained() -> None:
 
 
 def test_the_table_of_outcomes_has_every_one_and_its_default() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| [^|]* \| (?:`(\w+)` )?\|$", text("environments.md"), re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| [^|]* \| (?:`(\w+)` )?\|$", text("deadlines.md"), re.MULTILINE)
     treatments = {"finished": "", "cancelled": "", **OutcomesSection().model_dump()}
 
     assert dict(rows) == treatments
     assert {outcome.value for outcome in Outcome} == set(treatments)
-    assert set(Treatment) <= set(re.findall(r"^\| `(\w+)` \|", text("environments.md"), re.MULTILINE))
+    assert set(Treatment) <= set(re.findall(r"^\| `(\w+)` \|", text("deadlines.md"), re.MULTILINE))
 
 
 def test_every_error_of_the_services_is_explained() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from hud_orchestrator.config.outcomes import OutcomesSection
 from hud_orchestrator.records import Ending, Group, Outcome, TrainableGroup, Treatment
 from hud_orchestrator.rules.grading import GradingRule
 from tests.builders import group, rollout
@@ -46,6 +47,16 @@ def test_a_member_without_a_grade_ends_its_group_and_is_never_a_zero(outcome: Ou
     failed = Group(number=0, rollouts=(rollout(0, 0), rollout(0, 1, reward=None, outcome=outcome)))
 
     assert rule().apply(failed) is Ending.FAILED
+
+
+def test_a_member_that_did_not_begin_is_left_out_of_a_group_that_is_otherwise_whole() -> None:
+    late = rollout(0, 2, reward=None, outcome=Outcome.NOT_BEGUN, tokens=0)
+    shortened = Group(number=0, rollouts=(rollout(0, 0, reward=0.0), rollout(0, 1, reward=1.0), late))
+    treatments = {Outcome(key): Treatment(value) for key, value in OutcomesSection().model_dump().items()}
+
+    assert trained_rewards(
+        GradingRule(treatments=treatments, scale_by=1, drop_no_spread=True).apply(shortened)
+    ) == [0.0, 1.0]
 
 
 def test_equal_rewards_carry_no_gradient() -> None:
