@@ -68,6 +68,7 @@ class Leases:
             Refused: 404, there is none.
         """
         self._of(key).scope.cancel("it was given back")
+        del self._leases[key]
 
     @contextmanager
     def connection(self, key: str) -> Iterator[int]:
@@ -103,5 +104,5 @@ class Leases:
             lease.failure = str(failure)
             task_status.started()
         finally:
-            del self._leases[key]
+            self._leases.pop(key, None)
             log.info("environment.returned", environment=lease.environment, lease=key, reason=lease.failure)
