@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from contextvars import Context
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -53,22 +52,15 @@ class Guests:
 
     @asynccontextmanager
     async def held(
-        self,
-        manager: AbstractAsyncContextManager[T],
-        *,
-        named: str,
-        leave_s: float,
-        context: Context | None = None,
+        self, manager: AbstractAsyncContextManager[T], *, named: str, leave_s: float
     ) -> AsyncGenerator[T, None]:
         """Enter *manager* in a task of its own, and leave it with the block, in *leave_s* seconds at most.
-
-        *context* has the context variables that it finds; left out: the caller's.
 
         Raises:
             EnvironmentFailed: it raised while it came in.
         """
         stay = _Stay(manager)
-        task = asyncio.get_running_loop().create_task(stay.run(), name=named, context=context)
+        task = asyncio.get_running_loop().create_task(stay.run(), name=named)
         try:
             first: set[asyncio.Future[Any]] = {task, stay.entered}
             await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)

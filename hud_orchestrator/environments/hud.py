@@ -8,8 +8,7 @@ agents, prompts, grades and clocks are the same as everywhere else.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from contextvars import Context, copy_context
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from importlib import import_module
 from types import TracebackType
@@ -67,7 +66,7 @@ class Provided:
         """Begin *task* on a new machine; leaving gives the machine back."""
         named = f"{self._named} for task {task.slug!r}"
         async with self._guests.held(
-            self._placed(task), named=named, leave_s=self._pace.teardown_s, context=self._context(trace_id)
+            self._placed(task, trace_id), named=named, leave_s=self._pace.teardown_s
         ) as runtime:
             ready_s = runtime.params.get("ready_timeout", self._pace.ready_s)
             async with served_episode(
@@ -79,24 +78,17 @@ class Provided:
             ) as episode:
                 yield episode
 
-    def _context(self, trace_id: str | None) -> Context:
-        """Where the SDK finds the trace that a machine is for."""
-        context = copy_context()
-        if trace_id is not None:
-            context.run(self._traces.set_trace_context(trace_id).__enter__)
-        return context
-
-    def _placed(self, task: Task) -> AbstractAsyncContextManager[Any]:
+    @asynccontextmanager
+    async def _placed(self, task: Task, trace_id: str | None) -> AsyncGenerator[Any, None]:
         row = {"env": task.env, "id": task.id, "args": dict(task.args), "slug": task.slug}
         if task.runtime_config is not None:
             row["runtime_config"] = dict(task.runtime_config)
         if task.agent_timeout_s is not None:
             row["agent_config"] = {"timeout_seconds": task.agent_timeout_s}
-        try:
-            manager: AbstractAsyncContextManager[Any] = self._provide(self._tasks.Task.model_validate(row))
-        except ValueError as error:
-            raise EnvironmentFailed(f"{self._named} for task {task.slug!r}: {error}") from error
-        return manager
+        # Where the SDK finds the trace that a machine is for. A guest has a task of its own, and so a context.
+        with self._traces.set_trace_context(trace_id) if trace_id else nullcontext():
+            async with self._provide(self._tasks.Task.model_validate(row)) as runtime:
+                yield runtime
 
 
 def _address(url: str) -> tuple[str, int]:
