@@ -64,13 +64,12 @@ def trained(directory: Path, run_file: Path, *values: str) -> list[dict[str, Any
 
 def test_the_sdks_arithmetic_trains_through_our_daemon_where_it_is_served(slug: str, tmp_path: Path) -> None:
     with serving(*SERVE_SDK, str(EXAMPLE / "sums.py")) as port:
-        values = {
-            "runtime.placement": f"tcp://127.0.0.1:{port}", "service": "hud", "model.slug": slug, "run.steps": 2,
-            "evaluation.limit": 8, "rollout.groups_per_step": 4, "trainer.learning_rate.warmup_steps": 0,
-        }  # fmt: skip
+        placed = f"runtime.placement=tcp://127.0.0.1:{port}"
+        less = ("run.steps=2", "evaluation.limit=8", "rollout.groups_per_step=4")
         rollouts = trained(
-            tmp_path, EXAMPLE / "run.yaml", *(f"{key}={value}" for key, value in values.items())
-        )
+            tmp_path, EXAMPLE / "run.yaml", placed, "service=hud", f"model.slug={slug}", *less,
+            "trainer.learning_rate.warmup_steps=0",
+        )  # fmt: skip
 
     assert {rollout["outcome"] for rollout in rollouts} <= {"finished", "length"}
     assert {rollout["reward"] for rollout in rollouts} == {0.0, 1.0}
