@@ -62,9 +62,9 @@ class Spawned:
     ) -> AsyncGenerator[ControlEpisode, None]:
         """Begin *task* in a process of its own; leaving ends the process."""
         async with (
-            self._process(task) as dial,
+            self._serving(task.env) as (process, port),
             served_episode(
-                dial,
+                _dial(process, port),
                 task,
                 named=f"the process for {task.env!r}",
                 pace=self._pace,
@@ -74,9 +74,19 @@ class Spawned:
             yield episode
 
     @asynccontextmanager
-    async def _process(self, task: Task) -> AsyncGenerator[Dial, None]:
+    async def process(self, environment: str) -> AsyncGenerator[int, None]:
+        """The port of this machine that a process serves *environment* on; leaving ends the process.
+
+        Raises:
+            EnvironmentFailed: it does not start.
+        """
+        async with self._serving(environment) as (_, port):
+            yield port
+
+    @asynccontextmanager
+    async def _serving(self, environment: str) -> AsyncGenerator[tuple[anyio.abc.Process, int], None]:
         async with self._starting:
-            owned = await self._started(task)
+            owned = await self._started(environment)
             try:
                 assert owned.process.stdout is not None
                 output = BufferedByteReceiveStream(owned.process.stdout)
@@ -84,17 +94,17 @@ class Spawned:
             except BaseException:
                 await owned.kill()
                 raise
-        log.debug("environment.started", pid=owned.process.pid, environment=task.env)
+        log.debug("environment.started", pid=owned.process.pid, environment=environment)
         try:
             async with crew() as group:
                 group.start_soon(self._copy, output)
                 group.start_soon(owned.end_with_it)
-                yield _dial(owned.process, port)
+                yield owned.process, port
         finally:
             await owned.kill()
 
-    async def _started(self, task: Task) -> OwnedProcess:
-        words = {"{source}": str(self._source), "{env}": task.env}
+    async def _started(self, environment: str) -> OwnedProcess:
+        words = {"{source}": str(self._source), "{env}": environment}
         command = [_filled(part, words) for part in self._command]
         home = self._source if self._source.is_dir() else self._source.parent
         try:
