@@ -19,14 +19,18 @@ from hud_orchestrator.assembly import (
     make_dispatch,
     make_evaluator,
     make_gateway,
+    make_hosted_attempter,
     make_order,
     recipe,
     schedule,
 )
+from hud_orchestrator.attempt import Attempts
+from hud_orchestrator.client_loss import Differentiate
 from hud_orchestrator.clients.catalog import Catalog
 from hud_orchestrator.clients.training import Training
 from hud_orchestrator.clients.transport import Transport
 from hud_orchestrator.config.load import LoadedRun
+from hud_orchestrator.config.placement import HOSTED, placement_of
 from hud_orchestrator.config.resolved import resolved_lines
 from hud_orchestrator.config.run import RunFile
 from hud_orchestrator.directory import RunDirectory, write_atomically
@@ -163,26 +167,25 @@ async def _pipeline(
             await _known_loss(training, run)
         await _restore(store.history, stand, board)
         policy = PolicyCell(stand.policy, history=stand.versions)
-        place = await stack.enter_async_context(placement(loaded, directory))
         told = await stack.enter_async_context(
             witness(loaded, addresses, store.history, policy, board.reports)
         )
-        paced = make_gateway(run, gateway, model.model_name, board)
-        attempter = make_attempter(run, place, agent, paced, policy, dispatch, told)
+        attempter: Attempts
+        if placement_of(run, loaded.resolve) == HOSTED:
+            # The platform itself reports what runs there, as a part of the job that the witness has told of.
+            job_id = await store.history.get("job")
+            attempter = make_hosted_attempter(run, api, policy, dispatch, model=model, job_id=job_id)
+        else:
+            place = await stack.enter_async_context(placement(loaded, directory))
+            paced = make_gateway(run, gateway, model.model_name, board)
+            attempter = make_attempter(run, place, agent, paced, policy, dispatch, told)
         log.info("run.started", model=model.model_name, after_step=stand.policy.version, steps=run.run.steps)
         pipeline = Pipeline(
             run=run,
             order=await _order(run, tasks, stand, store.trajectories, board),
             attempter=attempter,
             dispatch=dispatch,
-            trainer=Trainer(
-                training=training,
-                ledger=store.ledger,
-                policy=policy,
-                schedule=schedule(run),
-                recipe=recipe(run),
-                differentiate=differentiate,
-            ),
+            trainer=_trainer(run, training, store.ledger, policy, differentiate),
             catalog=catalog,
             model_id=model.id,
             policy=policy,
@@ -197,6 +200,19 @@ async def _pipeline(
         board.phase = "training"
         board.training_since = time.monotonic()
         yield pipeline if stand.policy.version < run.run.steps else None
+
+
+def _trainer(
+    run: RunFile, training: Training, ledger: Ledger, policy: PolicyCell, differentiate: Differentiate | None
+) -> Trainer:
+    return Trainer(
+        training=training,
+        ledger=ledger,
+        policy=policy,
+        schedule=schedule(run),
+        recipe=recipe(run),
+        differentiate=differentiate,
+    )
 
 
 async def _order(

@@ -1,0 +1,61 @@
+"""A whole run whose rollouts, or whose environments, are somewhere else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Runner, config_of
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, hosting: dict[str, str]) -> Runner:
+    """A run of the service that hosts: its tasks are rows, and no environment is here."""
+    rows = [{"env": "sums", "id": "add", "args": {"a": a, "b": b}} for a in range(10, 40) for b in range(8)]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    held_out = [{"env": "sums", "id": "add", "args": {"a": a, "b": 9}} for a in range(10, 18)]
+    (tmp_path / "heldout.jsonl").write_text("\n".join(map(json.dumps, held_out)))
+    runner = Runner(tmp_path, hosting, {**config_of(), "service": "hud"})
+    runner.write(taskset={"train": "train.jsonl", "heldout": "heldout.jsonl"})
+    return runner
+
+
+def test_hosted_rollouts_train_by_trace_id_and_their_steps_are_applied(elsewhere: Runner) -> None:
+    elsewhere.write(runtime={"placement": "hosted", "poll_s": 0.2})
+
+    done = elsewhere.run(timeout=300)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert elsewhere.summary()["steps"] == 3
+    assert elsewhere.summary()["eval_last"] is not None
+    trained = elsewhere.query(
+        "SELECT remote, num_tokens, samples, version_min <= step - 1 FROM rollouts"
+        " JOIN groups ON number = group_number WHERE ending = 'trained'"
+    )
+    assert len(trained) >= 3
+    assert set(trained) == {(1, 0, "[]", 1)}
+    assert elsewhere.query("SELECT count(*) FROM steps WHERE state = 'applied'") == [(3,)]
+
+
+def test_agents_here_train_on_environments_that_are_leased(elsewhere: Runner) -> None:
+    elsewhere.write(runtime={"placement": "hud"}, run={"steps": 1})
+
+    done = elsewhere.run(timeout=300)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert elsewhere.query("SELECT count(*) FROM steps WHERE state = 'applied'") == [(1,)]
+    assert elsewhere.query("SELECT DISTINCT remote FROM rollouts") == [(0,)]
+    grades = [json.loads(grade) for (grade,) in elsewhere.query("SELECT grade FROM rollouts")]
+    assert all(grade["info"]["sum"] > 0 for grade in grades)
+
+
+def test_a_platform_without_the_environment_is_said_in_one_line(elsewhere: Runner) -> None:
+    (elsewhere.directory / "train.jsonl").write_text('{"env": "nowhere", "id": "add"}\n')
+    elsewhere.write(runtime={"placement": "hosted", "poll_s": 0.2}, rollout={"infrastructure_retries": 0})
+
+    done = elsewhere.run(timeout=300)
+
+    assert done.returncode == 1
+    assert "there is no environment 'nowhere' here; there are: judge, sums" in done.stdout + done.stderr
