@@ -58,6 +58,11 @@ class OwnedProcess:
             raise
         return cls(process, directory)
 
+    async def end_with_it(self) -> None:
+        """End what it started as soon as it ends: a child that holds its connections open hides its end."""
+        await self.process.wait()
+        await self.kill()
+
     async def kill(self) -> None:
         """End it and everything that it started, and remove its temporary files."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
