@@ -37,7 +37,6 @@ from hud_orchestrator.rules.requests import Recipe
 from hud_orchestrator.rules.schedule import Schedule
 from hud_orchestrator.rules.seeds import derive
 from hud_orchestrator.store.history import History
-from hud_orchestrator.wire import Model
 
 
 def make_order(run: RunFile, parts: Sequence[tuple[Task, ...]]) -> Order:
@@ -106,13 +105,21 @@ def make_attempter(
 
 
 def make_hosted_attempter(
-    run: RunFile, api: Transport, policy: PolicyCell, dispatch: Dispatch, *, model: Model, job_id: str | None
+    run: RunFile,
+    api: Transport,
+    policy: PolicyCell,
+    dispatch: Dispatch,
+    *,
+    model: str,
+    checkpoint: str | None = None,
+    job_id: str | None = None,
 ) -> HostedAttempter:
-    """What has tickets attempted on the platform by *model*."""
+    """What has tickets attempted on the platform, by the head of the slug *model* or by one *checkpoint*."""
     return HostedAttempter(
         HostedRollouts(api),
         HostedPolicy(
-            model=model.model_name,
+            model=model,
+            checkpoint=checkpoint,
             sampling=_sampling(run),
             max_turns=run.agent.max_turns,
             system_prompt=run.agent.system_prompt,

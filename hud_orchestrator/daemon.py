@@ -161,7 +161,7 @@ async def _pipeline(
         board.phase = "preparing the model"
         catalog = Catalog(api)
         stand = await _stand(loaded, catalog, store)
-        model = stand.model
+        model, slug = stand.model, stand.model.model_name
         training = Training(rl, model_id=model.id, timeout_s=run.trainer.call_timeout_s)
         if differentiate is None:
             await _known_loss(training, run)
@@ -174,12 +174,12 @@ async def _pipeline(
         if placement_of(run, loaded.resolve) == HOSTED:
             # The platform itself reports what runs there, as a part of the job that the witness has told of.
             job_id = await store.history.get("job")
-            attempter = make_hosted_attempter(run, api, policy, dispatch, model=model, job_id=job_id)
+            attempter = make_hosted_attempter(run, api, policy, dispatch, model=slug, job_id=job_id)
         else:
             place = await stack.enter_async_context(placement(loaded, directory))
-            paced = make_gateway(run, gateway, model.model_name, board)
+            paced = make_gateway(run, gateway, slug, board)
             attempter = make_attempter(run, place, agent, paced, policy, dispatch, told)
-        log.info("run.started", model=model.model_name, after_step=stand.policy.version, steps=run.run.steps)
+        log.info("run.started", model=slug, after_step=stand.policy.version, steps=run.run.steps)
         pipeline = Pipeline(
             run=run,
             order=await _order(run, tasks, stand, store.trajectories, board),

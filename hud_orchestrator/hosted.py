@@ -17,6 +17,7 @@ from typing import Any
 
 import anyio
 
+from hud_orchestrator.agents.tools import as_choice
 from hud_orchestrator.attempt import Attempts
 from hud_orchestrator.clients.hosted import HostedRollouts
 from hud_orchestrator.dispatch import Dispatch
@@ -56,6 +57,8 @@ class HostedPolicy:
     """The slug."""
     sampling: Sampling
     max_turns: int
+    checkpoint: str | None = None
+    """Sampled instead of the head."""
     system_prompt: str | None = None
     tool_timeout_s: float | None = None
 
@@ -141,22 +144,16 @@ class HostedAttempter(Attempts):
     def _submission(
         self, ticket: Ticket, trace_id: str, *, act_s: float, attempt: int, temperature: float
     ) -> RolloutSubmit:
-        task, sampling, who = ticket.task, self._policy.sampling, (ticket.purpose, ticket.group)
+        task = ticket.task
         limit_s = act_s if task.agent_timeout_s is None else min(act_s, task.agent_timeout_s)
         config = AgentConfig(
             model=self._policy.model,
+            checkpoint=self._policy.checkpoint,
             system_prompt=self._policy.system_prompt,
             max_steps=self._policy.max_turns,
             timeout_seconds=max(limit_s, 0.001),
             tool_timeout_seconds=self._policy.tool_timeout_s,
-            completion_kwargs=CompletionKwargs(
-                max_tokens=sampling.max_tokens,
-                temperature=temperature,
-                top_p=sampling.top_p,
-                stop=list(sampling.stop) or None,
-                extra_body={"return_token_ids": True},
-                seed=derive(sampling.seed, *who, ticket.member, attempt),
-            ),
+            completion_kwargs=self._kwargs(ticket, attempt=attempt, temperature=temperature),
         )
         return RolloutSubmit(
             trace_id=str(uuid.UUID(trace_id)),
@@ -170,6 +167,20 @@ class HostedAttempter(Attempts):
             runtime_config=None if task.runtime_config is None else dict(task.runtime_config),
             verifier=None if task.verifier is None else _verifier(task.verifier),
         )
+
+    def _kwargs(self, ticket: Ticket, *, attempt: int, temperature: float) -> CompletionKwargs:
+        sampling, who = self._policy.sampling, (ticket.purpose, ticket.group, ticket.member)
+        given = {
+            "max_tokens": sampling.max_tokens,
+            "temperature": temperature,
+            "top_p": sampling.top_p,
+            "stop": list(sampling.stop) or None,
+            "seed": derive(sampling.seed, *who, attempt),
+            "tool_choice": None if sampling.tool_choice == "auto" else as_choice(sampling.tool_choice),
+            "parallel_tool_calls": None if sampling.parallel_tool_calls else False,
+            "extra_body": {"return_token_ids": True},
+        }
+        return CompletionKwargs.model_validate(given)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -12,6 +12,19 @@ from pydantic import Field
 from hud_orchestrator.wire import Reply
 
 
+class ToolName(Reply):
+    """Names a tool."""
+
+    name: str
+
+
+class ChosenTool(Reply):
+    """The tool that must be called."""
+
+    type: Literal["function"]
+    function: ToolName
+
+
 class CompletionKwargs(Reply):
     """How a hosted agent samples its turns, in OpenAI's words."""
 
@@ -22,6 +35,8 @@ class CompletionKwargs(Reply):
     top_p: float | None = Field(default=None, gt=0, le=1)
     stop: str | list[str] | None = None
     seed: int | None = None
+    tool_choice: Literal["auto", "required", "none"] | ChosenTool | None = None
+    parallel_tool_calls: bool | None = None
     extra_body: dict[str, Any] | None = None
     """Asks HUD's gateway for token ids, which it then keeps; the embedded service always does."""
 
@@ -31,8 +46,8 @@ class AgentConfig(Reply):
 
     model: str
     """The slug that it samples."""
-    checkpoint: None = None
-    """Hosted agents sample the head."""
+    checkpoint: str | None = None
+    """Sampled instead of the head."""
     system_prompt: str | None = None
     max_steps: int = 10
     """Turns of the model; less than 1: no limit."""

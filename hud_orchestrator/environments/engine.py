@@ -122,14 +122,16 @@ class Engine:
                 return
 
     def left(self) -> list[str]:
-        """Names of this run's containers.
+        """Ids of this run's containers.
 
         Raises:
             EnvironmentFailed: the engine does not tell.
         """
         with self._refused("containers"):
             wanted = {"label": f"{LABEL}={self._run}"}
-            return [one.name for one in self._client.containers.list(all=True, filters=wanted)]
+            # Sparse: looking at each of them would trip over those that go away meanwhile.
+            found = self._client.containers.list(all=True, sparse=True, filters=wanted)
+            return [one.id for one in found]
 
     def _resources(self, machine: Machine) -> dict[str, Any]:
         wanted, found = machine.resources, dict[str, Any]()

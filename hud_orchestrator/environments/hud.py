@@ -85,7 +85,7 @@ class Provided:
             row["runtime_config"] = dict(task.runtime_config)
         if task.agent_timeout_s is not None:
             row["agent_config"] = {"timeout_seconds": task.agent_timeout_s}
-        # Where the SDK finds the trace that a machine is for. A guest has a task of its own, and so a context.
+        # Where the SDK finds the trace that a machine is for; a guest's task has a context of its own.
         with self._traces.set_trace_context(trace_id) if trace_id else nullcontext():
             async with self._provide(self._tasks.Task.model_validate(row)) as runtime:
                 yield runtime

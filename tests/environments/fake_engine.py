@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -31,6 +31,9 @@ class Container:
     asked: dict[str, Any]
     process: subprocess.Popen[str] | None = None
     port: str = ""
+    removed: bool = False
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    """One thing at a time happens to a container."""
 
     def told(self) -> dict[str, Any]:
         ended = self.process.poll() if self.process else None
@@ -43,23 +46,28 @@ class Container:
             "NetworkSettings": {"Ports": ports if ended is None else {}},
         }
 
-    def start(self, images: Path) -> None:
+    def start(self, images: Path) -> bool:
+        """Whether it was still there to be started."""
         source = images / f"{self.asked['Image'].partition(':')[0]}.py"
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", SERVER, str(source)],
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        assert self.process.stdout
-        self.port = self.process.stdout.readline().strip().removeprefix("HUD_SERVE_PORT=")
+        command = [sys.executable, "-m", SERVER, str(source)]
+        with self.turn:
+            if self.removed:
+                return False
+            self.process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, text=True, start_new_session=True
+            )
+            assert self.process.stdout
+            self.port = self.process.stdout.readline().strip().removeprefix("HUD_SERVE_PORT=")
+            return True
 
     def remove(self) -> None:
-        if self.process is not None:
-            self.process.send_signal(signal.SIGKILL)
-            self.process.wait(10)
-            assert self.process.stdout
-            self.process.stdout.close()
+        with self.turn:
+            self.removed = True
+            if self.process is not None:
+                self.process.send_signal(signal.SIGKILL)
+                self.process.wait(10)
+                assert self.process.stdout
+                self.process.stdout.close()
 
 
 @dataclass
@@ -117,11 +125,11 @@ class FakeEngine:
         if container is None:
             return 404, {"message": f"No such container: {name}"}
         if method == "DELETE":
-            self.containers.pop(name).remove()
+            container.remove()
+            self.containers.pop(name, None)
             return 204, None
         if action == "start":
-            container.start(self.images)
-            return 204, None
+            return (204, None) if container.start(self.images) else (404, {"message": "it was removed"})
         return (200, b"it said this\n") if action == "logs" else (200, container.told())
 
 
@@ -143,7 +151,8 @@ def fake_engine(directory: Path, images: Path) -> Iterator[FakeEngine]:
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content)
+            with suppress(BrokenPipeError):  # whoever asked has lost patience
+                self.wfile.write(content)
 
         do_GET = do_POST = do_DELETE = do_HEAD = _serve
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,3 +61,19 @@ def test_a_platform_without_the_environment_is_said_in_one_line(elsewhere: Runne
 
     assert done.returncode == 1
     assert "there is no environment 'nowhere' here; there are: judge, sums" in done.stdout + done.stderr
+
+
+def test_an_evaluation_may_run_elsewhere_too(elsewhere: Runner) -> None:
+    command = [sys.executable, "-m", "hud_orchestrator", "eval", "heldout.jsonl", "--model", "tiny"]
+    command += ["--runtime", "hosted", "--task-ids", "0,1", "--group", "2", "--max-tokens", "6", "--json"]
+
+    done = subprocess.run(
+        command, cwd=elsewhere.directory, env=dict(elsewhere.environ), timeout=300,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    whole = json.loads(done.stdout)
+    assert whole["runtime"] == "hosted"
+    assert (whole["run_count"], whole["error_count"]) == (4, 0)
+    assert [run["grade"]["info"]["sum"] for run in whole["runs"]] == [19, 19, 20, 20]

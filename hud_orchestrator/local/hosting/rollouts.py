@@ -128,7 +128,9 @@ class HostedRollouts:
         return Attempter(
             placement=_ByName(self._placements),
             agent=hosted_agent(config),
-            gateway=PacedGateway(Gateway(self._gateway, model=config.model), most=1),
+            gateway=PacedGateway(
+                Gateway(self._gateway, model=config.model, checkpoint=config.checkpoint), most=1
+            ),
             # Nobody asks a hosted rollout for versions: its client knows at which one it was submitted.
             policy=PolicyCell(Policy(version=0, checkpoint=None)),
             sampling=hosted_sampling(config, seed=self._seed, trace_id=trace_id),
