@@ -79,9 +79,7 @@ class Containers:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._sweep()
-        # A thread that is still at it may have something to remove.
-        if not self._threads.borrowed_tokens:
-            self._engine.close()
+        self._engine.close()
 
     @asynccontextmanager
     async def episode(

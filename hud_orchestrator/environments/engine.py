@@ -54,8 +54,9 @@ class Engine:
             ) from error
 
     def close(self) -> None:
-        """Close its connections."""
-        self._client.close()
+        """Close its connections, unless a thread is still starting what it will have to remove."""
+        if not self._starting:
+            self._client.close()
 
     def pull(self, image: str) -> None:
         """Get an image that is not there yet.
@@ -77,16 +78,20 @@ class Engine:
         Raises:
             EnvironmentFailed: it does not start.
         """
-        with self._refused(f"container of {image}"):
-            container = self._client.containers.create(
-                image,
-                name=name,
-                labels={LABEL: self._run},
-                environment=dict(environ),
-                ports={f"{port}/tcp": ("127.0.0.1", None)},
-                **self._resources(machine),
-            )
-            container.start()
+        self._starting.add(name)
+        try:
+            with self._refused(f"container of {image}"):
+                container = self._client.containers.create(
+                    image,
+                    name=name,
+                    labels={LABEL: self._run},
+                    environment=dict(environ),
+                    ports={f"{port}/tcp": ("127.0.0.1", None)},
+                    **self._resources(machine),
+                )
+                container.start()
+        finally:
+            self._started(name)
 
     def published(self, name: str, port: int) -> int:
         """The port of loopback that leads to *port* of a container.
@@ -115,6 +120,16 @@ class Engine:
         """
         if name in self._starting:
             self._unwanted.add(name)
+        self._remove(name)
+
+    def _started(self, name: str) -> None:
+        # Its episode may have been over before it was there, and then removing it found nothing.
+        if name in self._unwanted:
+            self._unwanted.discard(name)
+            self._remove(name)
+        self._starting.discard(name)
+
+    def _remove(self, name: str) -> None:
         with self._refused(f"container {name}"):
             try:
                 self._client.containers.get(name).remove(force=True, v=True)
