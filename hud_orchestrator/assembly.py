@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import sys
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
 from hud_orchestrator.agents.chat import ChatAgent
 from hud_orchestrator.agents.own import load_agent
 from hud_orchestrator.agents.protocol import Agent
-from hud_orchestrator.attempt import Attempter
+from hud_orchestrator.attempt import Attempter, Attempts
 from hud_orchestrator.client_loss import Differentiate, differentiator
 from hud_orchestrator.clients.gateway import Gateway
+from hud_orchestrator.clients.hosted import HostedRollouts
 from hud_orchestrator.clients.transport import Transport
 from hud_orchestrator.config.losses import CLIENT, client_loss, is_group_relative
 from hud_orchestrator.config.run import RunFile
@@ -21,6 +23,7 @@ from hud_orchestrator.environments.protocol import Placement
 from hud_orchestrator.errors import ConfigError
 from hud_orchestrator.evaluation import Evaluator
 from hud_orchestrator.feedback import PolicyCell
+from hud_orchestrator.hosted import HostedAttempter, HostedPolicy
 from hud_orchestrator.ladder import Limits
 from hud_orchestrator.metrics import Scoreboard
 from hud_orchestrator.pacing import PacedGateway
@@ -62,7 +65,7 @@ def make_curriculum(run: RunFile, order: Order, tasks: Sequence[Task]) -> Curric
 def make_evaluator(
     run: RunFile,
     heldout: tuple[Task, ...],
-    attempter: Attempter,
+    attempter: Attempts,
     history: History,
     board: Scoreboard,
 ) -> Evaluator | None:
@@ -88,31 +91,68 @@ def make_attempter(
     dispatch: Dispatch,
     witness: Witness,
 ) -> Attempter:
-    """What attempts tickets."""
-    retried = [outcome for outcome, treatment in treatments(run).items() if treatment is Treatment.RETRY]
+    """What attempts tickets here."""
     return Attempter(
         placement=placement,
         agent=agent,
         gateway=gateway,
         policy=policy,
-        sampling=Sampling(
-            top_p=run.agent.top_p,
-            max_tokens=run.agent.max_tokens,
-            stop=run.agent.stop,
-            seed=run.run.seed,
-            tool_choice=run.agent.tool_choice,
-            parallel_tool_calls=run.agent.parallel_tool_calls,
-        ),
-        limits=Limits(
-            deadline_s=run.rollout.deadline_s,
-            grading_reserve_s=run.rollout.grading_reserve_s,
-            start_s=math.inf if run.rollout.start_s is None else run.rollout.start_s,
-            group_s=run.rollout.group_limit_s,
-            infrastructure_retries=run.rollout.infrastructure_retries,
-            retried=retried,
-        ),
+        sampling=_sampling(run),
+        limits=_limits(run),
         dispatch=dispatch,
         witness=witness,
+    )
+
+
+def make_hosted_attempter(
+    run: RunFile,
+    api: Transport,
+    policy: PolicyCell,
+    dispatch: Dispatch,
+    *,
+    model: str,
+    checkpoint: str | None = None,
+    job_id: str | None = None,
+) -> HostedAttempter:
+    """What has tickets attempted on the platform, by the head of the slug *model* or by one *checkpoint*."""
+    return HostedAttempter(
+        HostedRollouts(api),
+        HostedPolicy(
+            model=model,
+            checkpoint=checkpoint,
+            sampling=_sampling(run),
+            max_turns=run.agent.max_turns,
+            system_prompt=run.agent.system_prompt,
+            tool_timeout_s=run.agent.tool_timeout_s,
+        ),
+        policy,
+        limits=_limits(run),
+        dispatch=dispatch,
+        job_id=job_id or uuid.uuid4().hex,
+        poll_s=run.runtime.poll_s,
+    )
+
+
+def _sampling(run: RunFile) -> Sampling:
+    return Sampling(
+        top_p=run.agent.top_p,
+        max_tokens=run.agent.max_tokens,
+        stop=run.agent.stop,
+        seed=run.run.seed,
+        tool_choice=run.agent.tool_choice,
+        parallel_tool_calls=run.agent.parallel_tool_calls,
+    )
+
+
+def _limits(run: RunFile) -> Limits:
+    retried = [outcome for outcome, treatment in treatments(run).items() if treatment is Treatment.RETRY]
+    return Limits(
+        deadline_s=run.rollout.deadline_s,
+        grading_reserve_s=run.rollout.grading_reserve_s,
+        start_s=math.inf if run.rollout.start_s is None else run.rollout.start_s,
+        group_s=run.rollout.group_limit_s,
+        infrastructure_retries=run.rollout.infrastructure_retries,
+        retried=retried,
     )
 
 

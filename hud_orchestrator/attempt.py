@@ -8,6 +8,7 @@ of the gateway, nothing else) is tried again with a whole ladder, while the grou
 from __future__ import annotations
 
 import uuid
+from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import replace
 
@@ -28,30 +29,17 @@ from hud_orchestrator.trial import Trial
 log = get_logger()
 
 
-class Attempter:
-    """Attempts tickets: a placement, an agent, a gateway and the clock behind one call."""
+class Attempts(ABC):
+    """Attempts tickets again and again, however one attempt is made."""
 
-    def __init__(
-        self,
-        *,
-        placement: Placement,
-        agent: Agent,
-        gateway: PacedGateway,
-        policy: PolicyCell,
-        sampling: Sampling,
-        limits: Limits,
-        dispatch: Dispatch,
-        witness: Witness | None = None,
-    ) -> None:
-        self._placement = placement
-        self._agent = agent
-        self._gateway = gateway
-        self._policy = policy
-        self._sampling = sampling
+    def __init__(self, *, limits: Limits, dispatch: Dispatch) -> None:
         self._limits = limits
-        self._witness = witness or Nobody()
         self._groups = GroupClocks(group_s=limits.group_s)
         self._dispatch = dispatch
+
+    @abstractmethod
+    async def once(self, ticket: Ticket, ladder: Ladder, *, attempt: int, temperature: float) -> Rollout:
+        """One attempt at *ticket*, the *attempt*-th: the rollout, whatever happens."""
 
     async def attempt(self, ticket: Ticket, *, temperature: float) -> Rollout:
         """Attempt *ticket* and return what became of it.
@@ -93,29 +81,12 @@ class Attempter:
     async def _try(self, ticket: Ticket, ladder: Ladder, temperature: float, last: Rollout | None) -> Rollout:
         """Attempt once; the rollout sums up the attempts before it, the *last* of which it replaces."""
         number = 1 if last is None else last.attempts + 1
-        trial = Trial(ticket, ladder=ladder)
-        policy = EpisodePolicy(
-            self._gateway,
-            self._policy,
-            self._sampling,
-            trial.transcript,
-            ticket=ticket,
-            attempt=number,
-            temperature=temperature,
-            trace_id=trial.trace_id,
-        )
         began = anyio.current_time()
-        self._witness.began(ticket, trace_id=trial.trace_id)
-        try:
-            rollout = replace(await trial.run(self._placement, self._agent, policy), attempts=number)
-        except anyio.get_cancelled_exc_class():
-            self._witness.ended(replace(trial.rollout(), outcome=Outcome.CANCELLED, attempts=number))
-            raise
-        self._witness.ended(rollout)
+        rollout = await self.once(ticket, ladder, attempt=number, temperature=temperature)
         spent = Counter(rollout.phases)
         spent.update(last.phases if last is not None else {})
         seconds = anyio.current_time() - began + (last.seconds if last is not None else 0)
-        return replace(rollout, seconds=seconds, phases=dict(spent))
+        return replace(rollout, attempts=number, seconds=seconds, phases=dict(spent))
 
     def _helps(self, rollout: Rollout, forgiven: int) -> bool:
         """Whether another attempt may be made, and has time to act; so many of them do not count."""
@@ -134,3 +105,49 @@ class Attempter:
             attempts=0,
             phase=Phase.START,
         )
+
+
+class Attempter(Attempts):
+    """Attempts made here: a placement, an agent and a gateway behind one call."""
+
+    def __init__(
+        self,
+        *,
+        placement: Placement,
+        agent: Agent,
+        gateway: PacedGateway,
+        policy: PolicyCell,
+        sampling: Sampling,
+        limits: Limits,
+        dispatch: Dispatch,
+        witness: Witness | None = None,
+    ) -> None:
+        super().__init__(limits=limits, dispatch=dispatch)
+        self._placement = placement
+        self._agent = agent
+        self._gateway = gateway
+        self._policy = policy
+        self._sampling = sampling
+        self._witness = witness or Nobody()
+
+    async def once(self, ticket: Ticket, ladder: Ladder, *, attempt: int, temperature: float) -> Rollout:
+        """Start, act and grade here."""
+        trial = Trial(ticket, ladder=ladder)
+        policy = EpisodePolicy(
+            self._gateway,
+            self._policy,
+            self._sampling,
+            trial.transcript,
+            ticket=ticket,
+            attempt=attempt,
+            temperature=temperature,
+            trace_id=trial.trace_id,
+        )
+        self._witness.began(ticket, trace_id=trial.trace_id)
+        try:
+            rollout = replace(await trial.run(self._placement, self._agent, policy), attempts=attempt)
+        except anyio.get_cancelled_exc_class():
+            self._witness.ended(replace(trial.rollout(), outcome=Outcome.CANCELLED, attempts=attempt))
+            raise
+        self._witness.ended(rollout)
+        return rollout

@@ -19,14 +19,18 @@ from hud_orchestrator.assembly import (
     make_dispatch,
     make_evaluator,
     make_gateway,
+    make_hosted_attempter,
     make_order,
     recipe,
     schedule,
 )
+from hud_orchestrator.attempt import Attempts
+from hud_orchestrator.client_loss import Differentiate
 from hud_orchestrator.clients.catalog import Catalog
 from hud_orchestrator.clients.training import Training
 from hud_orchestrator.clients.transport import Network, Transport
 from hud_orchestrator.config.load import LoadedRun
+from hud_orchestrator.config.placement import HOSTED, placement_of
 from hud_orchestrator.config.resolved import resolved_lines
 from hud_orchestrator.config.run import RunFile
 from hud_orchestrator.directory import RunDirectory, write_atomically
@@ -164,33 +168,32 @@ async def _pipeline(
         board.phase = "preparing the model"
         catalog = Catalog(api)
         stand = await _stand(loaded, catalog, store)
-        model = stand.model
+        model, slug = stand.model, stand.model.model_name
         training = Training(rl, model_id=model.id, timeout_s=run.trainer.call_timeout_s)
         if differentiate is None:
             await _known_loss(training, run)
         await _restore(store.history, stand, board)
+        settler = _settler(run, catalog, model.id, store, settle_s=run.trainer.settle_s)
         policy = PolicyCell(stand.policy, history=stand.versions)
-        place = await stack.enter_async_context(edges.placement(loaded, directory))
         told = await stack.enter_async_context(
             witness(loaded, addresses, store.history, policy, board.reports)
         )
-        paced = make_gateway(run, gateway, model.model_name, board)
-        attempter = make_attempter(run, place, agent, paced, policy, dispatch, told)
-        log.info("run.started", model=model.model_name, after_step=stand.policy.version, steps=run.run.steps)
+        attempter: Attempts
+        if placement_of(run, loaded.resolve) == HOSTED:
+            # The platform itself reports what runs there, as a part of the job that the witness has told of.
+            job_id = await store.history.get("job")
+            attempter = make_hosted_attempter(run, api, policy, dispatch, model=slug, job_id=job_id)
+        else:
+            place = await stack.enter_async_context(edges.placement(loaded, directory))
+            paced = make_gateway(run, gateway, slug, board)
+            attempter = make_attempter(run, place, agent, paced, policy, dispatch, told)
+        log.info("run.started", model=slug, after_step=stand.policy.version, steps=run.run.steps)
         pipeline = Pipeline(
             run=run,
             order=await _order(run, tasks, stand, store.trajectories, board),
             attempter=attempter,
             dispatch=dispatch,
-            trainer=Trainer(
-                training=training,
-                ledger=store.ledger,
-                settler=_settler(run, catalog, model.id, store, settle_s=run.trainer.settle_s),
-                policy=policy,
-                schedule=schedule(run),
-                recipe=recipe(run),
-                differentiate=differentiate,
-            ),
+            trainer=_trainer(run, training, settler, policy, differentiate),
             policy=policy,
             trajectories=store.trajectories,
             standing=stand,
@@ -203,6 +206,24 @@ async def _pipeline(
         board.phase = "training"
         board.training_since = time.monotonic()
         yield pipeline if stand.policy.version < run.run.steps else None
+
+
+def _trainer(
+    run: RunFile,
+    training: Training,
+    settler: Settler,
+    policy: PolicyCell,
+    differentiate: Differentiate | None,
+) -> Trainer:
+    return Trainer(
+        training=training,
+        ledger=settler.ledger,
+        settler=settler,
+        policy=policy,
+        schedule=schedule(run),
+        recipe=recipe(run),
+        differentiate=differentiate,
+    )
 
 
 async def _order(

@@ -14,6 +14,8 @@ import anyio
 from hud_orchestrator.assembly import treatments
 from hud_orchestrator.config.load import LoadedRun
 from hud_orchestrator.config.local import BUNDLED_CONTEXT
+from hud_orchestrator.config.placement import hosted_here, placement_of
+from hud_orchestrator.config.sources import environment_file
 from hud_orchestrator.directory import RunDirectory
 from hud_orchestrator.embedded import Addresses, embedded_service
 from hud_orchestrator.errors import KeyRefused
@@ -69,6 +71,9 @@ async def service(loaded: LoadedRun, directory: RunDirectory) -> AsyncGenerator[
         "deterministic": run.run.deterministic,
         "local": run.local.model_dump(mode="json"),
     }
+    source = environment_file(run, loaded.resolve)
+    if source is not None and hosted_here(run, placement_of(run, loaded.resolve)):
+        settings_for_child["environments"] = [str(loaded.resolve(source).absolute())]
     async with embedded_service(settings_for_child, log_file=directory.service / "service.log") as addresses:
         yield addresses
 

@@ -8,7 +8,7 @@ from statistics import fmean
 
 import anyio
 
-from hud_orchestrator.attempt import Attempter
+from hud_orchestrator.attempt import Attempts
 from hud_orchestrator.errors import RunFailed
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.metrics import Scoreboard
@@ -25,7 +25,7 @@ class Evaluator:
     def __init__(
         self,
         *,
-        attempter: Attempter,
+        attempter: Attempts,
         tasks: Sequence[Task],
         samples_per_task: int,
         temperature: float,

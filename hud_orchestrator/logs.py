@@ -35,6 +35,7 @@ EVENTS = frozenset(
         "dispatch.resumed",
         "rollout.failed",
         "rollout.retried",
+        "rollout.not_cancelled",
         "group.dropped",
         "member.dropped",
         "group.readmitted",
@@ -53,6 +54,11 @@ EVENTS = frozenset(
         # environments
         "environment.started",
         "environment.killed",
+        "environment.not_returned",
+        "container.left",
+        "guest.lingering",
+        "guest.left_badly",
+        "guest.abandoned",
         # the embedded service
         "engine.loaded",
         "batch.trained",
@@ -60,6 +66,9 @@ EVENTS = frozenset(
         "checkpoint.discarded",
         "checkpoint.pruned",
         "head.set",
+        "rollout.hosted",
+        "environment.leased",
+        "environment.returned",
         "request.failed",
     }
 )

@@ -138,6 +138,8 @@ class Ticket:
     """``train``, or ``eval``; part of the seed."""
     members: int = 1
     """How many its group has."""
+    trace_id: str | None = None
+    """The trace of its attempt, where somebody else has named it. Left out: one of its own per attempt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

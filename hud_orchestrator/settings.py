@@ -72,6 +72,7 @@ class Settings(BaseSettings):
     api_url: Address = "https://api.hud.ai"
     gateway_url: Address = "https://inference.hud.ai"
     telemetry_url: Address = "https://telemetry.hud.ai/v3/api"
+    runtime_url: Address = "https://mcp.hud.ai"
     telemetry_enabled: bool = True
 
     @classmethod

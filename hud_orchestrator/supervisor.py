@@ -29,7 +29,7 @@ import anyio
 from anyio import create_memory_object_stream, create_task_group
 
 from hud_orchestrator.assembly import needs_spread, treatments
-from hud_orchestrator.attempt import Attempter
+from hud_orchestrator.attempt import Attempts
 from hud_orchestrator.config.run import RunFile
 from hud_orchestrator.dispatch import Dispatch
 from hud_orchestrator.evaluation import Evaluator
@@ -59,7 +59,7 @@ class Pipeline:
 
     run: RunFile
     order: Order
-    attempter: Attempter
+    attempter: Attempts
     dispatch: Dispatch
     trainer: Trainer
     policy: PolicyCell

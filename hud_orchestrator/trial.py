@@ -50,7 +50,7 @@ class Trial:
     """One attempt, as far as it got."""
 
     def __init__(self, ticket: Ticket, *, ladder: Ladder) -> None:
-        self.trace_id = uuid.uuid4().hex
+        self.trace_id = ticket.trace_id or uuid.uuid4().hex
         self.transcript = Transcript()
         self._began_at = round(time.time(), 3)
         self._ticket = ticket

@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 HUD_VARIABLES = (
-    "HUD_API_KEY", "HUD_RL_URL", "HUD_API_URL", "HUD_GATEWAY_URL", "HUD_TELEMETRY_URL",
+    "HUD_API_KEY", "HUD_RL_URL", "HUD_API_URL", "HUD_GATEWAY_URL", "HUD_TELEMETRY_URL", "HUD_RUNTIME_URL",
     "HUD_TELEMETRY_ENABLED",
 )  # fmt: skip
 
@@ -44,12 +45,18 @@ def served(
     environ: dict[str, str], cache_home: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, str]]:
     """The embedded service as a process of its own; the environment that lets a client find it."""
-    directory = tmp_path_factory.mktemp("served")
+    with serving(tmp_path_factory.mktemp("served"), environ, cache_home) as addresses:
+        yield addresses
+
+
+@contextmanager
+def serving(directory: Path, environ: dict[str, str], cache: Path, *options: str) -> Iterator[dict[str, str]]:
+    """A service with its state in *directory*; the environment that lets a client find it."""
     env_file = directory / "service.env"
-    command = [sys.executable, "-m", "hud_orchestrator", "serve", "--port", "0", "--cache", str(cache_home)]
+    command = [sys.executable, "-m", "hud_orchestrator", "serve", "--port", "0", "--cache", str(cache)]
     log = (directory / "log").open("wb")
     process = subprocess.Popen(
-        [*command, "--state", str(directory / "state"), "--env-file", str(env_file)],
+        [*command, "--state", str(directory / "state"), "--env-file", str(env_file), *options],
         env=environ, cwd=directory, stdout=subprocess.PIPE, stderr=log, text=True,
     )  # fmt: skip
     assert process.stdout is not None

@@ -20,6 +20,13 @@ def serve(
         list[str] | None,
         typer.Option(help="A model directory to offer as a base, besides tiny and smollm2-135m."),
     ] = None,
+    environments: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A file that defines environments, or a directory of such files: what hosted rollouts "
+            "and leases may run."
+        ),
+    ] = None,
     env_file: Annotated[
         Path | None, typer.Option(help="Write the HUD_* addresses and the key here once it is ready.")
     ] = None,
@@ -52,6 +59,7 @@ def serve(
         port=port,
         api_key=key,
         bases=[str(Path(directory).absolute()) for directory in base or ()],
+        environments=[place.absolute() for place in environments or ()],
         seed=seed,
         deterministic=deterministic,
         local=LocalSection(device=device, threads=threads, cache_dir=cache),

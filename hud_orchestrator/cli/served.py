@@ -43,6 +43,7 @@ def write_environment(path: Path, url: str, key: SecretStr) -> None:
         "HUD_RL_URL": url,
         "HUD_GATEWAY_URL": url,
         "HUD_TELEMETRY_URL": f"{url}/v3/api",
+        "HUD_RUNTIME_URL": url,
     }
     text = "".join(f"{name}={value}\n" for name, value in lines.items())
     temporary = path.with_name(f".{path.name}.new")

@@ -22,10 +22,12 @@ from typing import Any, Protocol, Self, TypeVar
 
 import anyio
 import httpx
+from anyio.abc import ByteStream
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
 from hud_orchestrator.clients.pool import CONNECT_TIMEOUT_S, NoAnswer, Pool, Reply, whole
 from hud_orchestrator.clients.retry import Retry
+from hud_orchestrator.clients.tunnel import open_tunnel
 from hud_orchestrator.errors import (
     KeyRefused,
     OutcomeUnknown,
@@ -183,6 +185,18 @@ class Transport:
         if response.status in RETRIED:
             raise ServiceBusy(self._said("POST", path, response))
         self._accepted("POST", path, response)
+
+    async def tunnel(self, path: str) -> ByteStream:
+        """Open a WebSocket, as a stream of bytes.
+
+        Raises:
+            OSError: it does not open.
+        """
+        return await open_tunnel(
+            f"ws{self.base_url.removeprefix('http')}{path}",
+            {"Authorization": f"Bearer {self._key}"},
+            proxied=not _is_loopback(self.base_url),
+        )
 
     async def submit(
         self, path: str, body: BaseModel, *, reply: type[T], call: CallId, timeout_s: float

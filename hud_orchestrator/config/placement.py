@@ -14,7 +14,13 @@ from hud_orchestrator.config.spelling import suggestion
 FROM_SOURCE = ("local", "in-process", "subprocess")
 """Placements that run a source file of this machine."""
 
-PLACEMENTS = (*FROM_SOURCE, "tcp://host:port")
+HOSTED = "hosted"
+"""The placement of the whole rollout, not only of its environment."""
+
+SANDBOXES = ("modal", "daytona")
+"""Placements that HUD's SDK provides."""
+
+PLACEMENTS = (*FROM_SOURCE, "docker", "hud", HOSTED, *SANDBOXES, "tcp://host:port")
 """Every placement, as somebody writes it."""
 
 _TCP = re.compile(r"tcp://(\[[0-9a-fA-F:.]+\]|[^\s:/?#\[\]]+):([0-9]{1,5})")
@@ -25,6 +31,11 @@ def placement_of(run: RunFile, resolve: Resolve) -> str:
     if run.runtime.placement is not None:
         return run.runtime.placement
     return "local" if all(source.is_path for source in training_sources(run, resolve)) else "hud"
+
+
+def hosted_here(run: RunFile, placement: str) -> bool:
+    """Whether the run's own embedded service hosts its rollouts, and so needs their source."""
+    return placement == HOSTED and run.service == "local"
 
 
 def tcp_address(placement: str) -> tuple[str, int] | None:
@@ -44,7 +55,8 @@ def _placement(run: RunFile, _: Resolve) -> Iterator[Finding]:
 
 
 def _source(run: RunFile, resolve: Resolve) -> Iterator[Finding]:
-    if placement_of(run, resolve) not in FROM_SOURCE:
+    placement = placement_of(run, resolve)
+    if placement not in FROM_SOURCE and not hosted_here(run, placement):
         return
     source, train = run.runtime.source, training_sources(run, resolve)
     if source is None:
@@ -72,5 +84,35 @@ def _command(run: RunFile, resolve: Resolve) -> Iterator[Finding]:
         yield Finding(("runtime.command", "runtime.placement"), text)
 
 
-PLACEMENT_CHECKS: tuple[Check, ...] = (_placement, _source, _command)
+def _foreign_keys(run: RunFile, resolve: Resolve) -> Iterator[Finding]:
+    """Keys that mean nothing with this placement."""
+    placement, runtime = placement_of(run, resolve), run.runtime
+    wanted = {"image": ("docker",), "environ": ("docker",), "options": SANDBOXES}
+    for key, placements in wanted.items():
+        if getattr(runtime, key) and placement not in placements:
+            text = f"works with placement: {' or '.join(placements)} only, and the placement is {placement}"
+            yield Finding((f"runtime.{key}", "runtime.placement"), f"{text}; remove it")
+
+
+def _hosted(run: RunFile, resolve: Resolve) -> Iterator[Finding]:
+    """What a rollout that runs elsewhere cannot have."""
+    if placement_of(run, resolve) != HOSTED:
+        return
+    for outcome, treatment in run.rollout.outcomes.model_dump().items():
+        changes = treatment == "zero_advantage" or (treatment == "scale" and run.rollout.scale_by != 1)
+        if changes:
+            yield Finding(
+                (f"rollout.outcomes.{outcome}", "runtime.placement"),
+                f"{treatment} changes a reward, and a hosted rollout trains by its trace id, with the reward "
+                "that the service knows; allowed: keep, drop_member, drop_group or retry",
+            )
+    if run.agent.use is not None:
+        yield Finding(
+            ("agent.use", "runtime.placement"),
+            f"{run.agent.use} runs here, and a hosted rollout's agent runs elsewhere; remove it, or choose "
+            "placement: hud",
+        )
+
+
+PLACEMENT_CHECKS: tuple[Check, ...] = (_placement, _source, _command, _foreign_keys, _hosted)
 """Checks about where environments run."""

@@ -3,15 +3,20 @@
 A process group does not hold what a tool started in a session of its own, and a killed process removes
 nothing. So every environment process gets a directory for temporary files of its own: whoever has it in
 his environment was started from there, however far down, and it is removed with all that is in it.
+
+A daemon that is killed removes nothing either. It holds a lock on every such directory while it lives, so
+the next one can tell which are nobody's any more.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,13 +24,52 @@ ROUNDS = 5
 """A process that starts another one while it is looked for is found in the next round."""
 
 
-def make_directory() -> Path:
-    """A new directory for the temporary files of one environment process."""
-    return Path(tempfile.mkdtemp(prefix="hud-environment-"))
+PREFIX = "hud-environment-"
+
+YOUNG_S = 60.0
+"""A directory younger than this may be one whose daemon has not locked it yet."""
 
 
-def clear(directory: Path) -> None:
-    """Kill whoever still works with *directory*, and remove it. Blocks for some milliseconds."""
+class OwnDirectory:
+    """A directory for the temporary files of one environment process."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
+        self._lock = _locked(self.path)
+
+    def clear(self) -> None:
+        """Kill whoever still works with it, and remove it. Blocks for some milliseconds."""
+        _clear(self.path)
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
+
+
+def sweep() -> None:
+    """Clear what daemons that were killed have left. Blocks for some milliseconds for each."""
+    for directory in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        # Somebody else's, or gone meanwhile.
+        with contextlib.suppress(OSError):
+            if time.time() - directory.stat().st_mtime < YOUNG_S:
+                continue
+            lock = _locked(directory)
+            if lock is not None:
+                _clear(directory)
+                os.close(lock)
+
+
+def _locked(directory: Path) -> int | None:
+    """The descriptor that holds the lock, ``None`` when somebody else does."""
+    found = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(found)
+        return None
+    return found
+
+
+def _clear(directory: Path) -> None:
     for _ in range(ROUNDS):
         found = list(_users(directory))
         for pid in found:

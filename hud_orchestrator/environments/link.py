@@ -27,7 +27,8 @@ REFUSALS = 3
 takes the old one for live."""
 
 Dial = Callable[[], Awaitable[anyio.abc.ByteStream]]
-"""Opens a connection to the control port, or raises ``OSError``."""
+"""Opens a connection to the control port, or raises ``OSError``; ``EnvironmentLost`` when there never will
+be one again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +169,8 @@ class Link:
                     reason = "it closes the connection"
                 except OSError as error:
                     reason = str(error)
+                except EnvironmentLost:
+                    raise
                 except EnvironmentFailed as error:
                     reason, refusals = str(error), refusals - 1
                     if refusals < 0:

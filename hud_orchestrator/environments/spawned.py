@@ -18,11 +18,11 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from hud_orchestrator.environments import tether
 from hud_orchestrator.environments.control import ControlEpisode
 from hud_orchestrator.environments.crew import crew
-from hud_orchestrator.environments.link import Pace
+from hud_orchestrator.environments.link import Dial, Pace
 from hud_orchestrator.environments.owned import OwnedProcess
 from hud_orchestrator.environments.served import served_episode, tcp_dial
 from hud_orchestrator.environments.server import ANNOUNCEMENT
-from hud_orchestrator.errors import EnvironmentFailed
+from hud_orchestrator.errors import EnvironmentFailed, EnvironmentLost
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.records import Task
 
@@ -62,9 +62,9 @@ class Spawned:
     ) -> AsyncGenerator[ControlEpisode, None]:
         """Begin *task* in a process of its own; leaving ends the process."""
         async with (
-            self._process(task) as port,
+            self._serving(task.env) as (process, port),
             served_episode(
-                tcp_dial("127.0.0.1", port),
+                _dial(process, port),
                 task,
                 named=f"the process for {task.env!r}",
                 pace=self._pace,
@@ -74,9 +74,19 @@ class Spawned:
             yield episode
 
     @asynccontextmanager
-    async def _process(self, task: Task) -> AsyncGenerator[int, None]:
+    async def process(self, environment: str) -> AsyncGenerator[int, None]:
+        """The port of this machine that a process serves *environment* on; leaving ends the process.
+
+        Raises:
+            EnvironmentFailed: it does not start.
+        """
+        async with self._serving(environment) as (_, port):
+            yield port
+
+    @asynccontextmanager
+    async def _serving(self, environment: str) -> AsyncGenerator[tuple[anyio.abc.Process, int], None]:
         async with self._starting:
-            owned = await self._started(task)
+            owned = await self._started(environment)
             try:
                 assert owned.process.stdout is not None
                 output = BufferedByteReceiveStream(owned.process.stdout)
@@ -84,16 +94,17 @@ class Spawned:
             except BaseException:
                 await owned.kill()
                 raise
-        log.debug("environment.started", pid=owned.process.pid, environment=task.env)
+        log.debug("environment.started", pid=owned.process.pid, environment=environment)
         try:
             async with crew() as group:
                 group.start_soon(self._copy, output)
-                yield port
+                group.start_soon(owned.end_with_it)
+                yield owned.process, port
         finally:
             await owned.kill()
 
-    async def _started(self, task: Task) -> OwnedProcess:
-        words = {"{source}": str(self._source), "{env}": task.env}
+    async def _started(self, environment: str) -> OwnedProcess:
+        words = {"{source}": str(self._source), "{env}": environment}
         command = [_filled(part, words) for part in self._command]
         home = self._source if self._source.is_dir() else self._source.parent
         try:
@@ -130,6 +141,18 @@ class Spawned:
             while True:
                 self._log_file.write(await output.receive())
                 self._log_file.flush()
+
+
+def _dial(process: anyio.abc.Process, port: int) -> Dial:
+    """Connect to the process, as long as there is one."""
+    there = tcp_dial("127.0.0.1", port)
+
+    async def dial() -> anyio.abc.ByteStream:
+        if process.returncode is not None:
+            raise EnvironmentLost(f"the environment process ended with code {process.returncode}")
+        return await there()
+
+    return dial
 
 
 def _filled(part: str, words: dict[str, str]) -> str:

@@ -12,10 +12,14 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from hud_orchestrator.local.catalog_routes import catalog_routes
 from hud_orchestrator.local.chat import Chat
 from hud_orchestrator.local.chat_request import ChatRequest
+from hud_orchestrator.local.hosting.host import Hosting
+from hud_orchestrator.local.hosting.routes import hosting_routes
+from hud_orchestrator.local.hosting.tunnel import tunnel_route
 from hud_orchestrator.local.openapi import Endpoint, describe
 from hud_orchestrator.local.openapi.replies import ChatCompletion, Health
 from hud_orchestrator.local.replies import GATEWAY_PATHS, OPENAI_PATHS, Refused, refuse
@@ -28,8 +32,8 @@ from hud_orchestrator.logs import get_logger
 log = get_logger()
 
 
-def build_app(service: Service) -> Starlette:
-    """The ASGI application that serves *service*; opening and closing it is the caller's."""
+def build_app(service: Service, hosted: Hosting) -> Starlette:
+    """The ASGI application of *service* and what it hosts; opening and closing them is the caller's."""
     chat = Chat(service)
 
     async def health(_request: Request) -> Response:
@@ -48,10 +52,11 @@ def build_app(service: Service) -> Starlette:
         *train_routes(service),
         *report_routes(service),
         *taskset_routes(service),
+        *hosting_routes(service, hosted),
     ]
     described = functools.cache(lambda: describe(routes, openai_paths=OPENAI_PATHS))
     app = Starlette(
-        routes=routes,
+        routes=[*routes, tunnel_route(hosted)],
         middleware=[Middleware(_Keyed, api_key=service.settings.api_key.get_secret_value())],
         exception_handlers={Refused: refuse, HTTPException: _unknown, Exception: _bug},
     )
@@ -83,16 +88,22 @@ class _Keyed:
         self._expected = f"Bearer {api_key}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] != SDK_EVENTS_PATH:
+        if scope["type"] in ("http", "websocket") and scope["path"] != SDK_EVENTS_PATH:
             given = dict(scope["headers"]).get(b"authorization", b"")
             # Compared in constant time, so that the key cannot be guessed byte by byte.
             if not hmac.compare_digest(given, self._expected):
-                refusal = Refused(401, "the API key is missing or wrong")
-                answer = refuse(Request(scope), refusal)
-                answer.headers["WWW-Authenticate"] = "Bearer"
-                await answer(scope, receive, send)
+                await _turn_away(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+
+async def _turn_away(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await WebSocketClose(1008, "the API key is missing or wrong")(scope, receive, send)
+        return
+    answer = refuse(Request(scope), Refused(401, "the API key is missing or wrong"))
+    answer.headers["WWW-Authenticate"] = "Bearer"
+    await answer(scope, receive, send)
 
 
 def _unknown(request: Request, error: Exception) -> Response:

@@ -14,10 +14,13 @@ from pathlib import Path
 import anyio
 import torch
 import uvicorn
+from starlette.applications import Starlette
 
 from hud_orchestrator.errors import ConfigError, StateInUse, StateUnwritable
 from hud_orchestrator.local.app import build_app
 from hud_orchestrator.local.catalog import Catalog
+from hud_orchestrator.local.hosting.host import hosting
+from hud_orchestrator.local.hosting.sources import find_environments
 from hud_orchestrator.local.service import Service
 from hud_orchestrator.local.settings import ServiceSettings
 from hud_orchestrator.logs import get_logger
@@ -26,6 +29,9 @@ log = get_logger()
 
 KEEP_ALIVE_S = 120
 """Idle connections stay open this long: clients keep theirs, and must not find them closed."""
+
+FRAME_LIMIT = 32 * 2**20
+"""Bytes of one WebSocket message: more than any frame of the control protocol has."""
 
 DRAIN_S = 25
 """Longest wait for answers in hand after the end was asked for."""
@@ -57,7 +63,8 @@ async def serve(settings: ServiceSettings, *, ready: Callable[[str], None]) -> N
     Raises:
         StateInUse: another service has the state directory.
         StateUnwritable: the state directory cannot be made or written.
-        ConfigError: the port is taken, or the address is not one of this machine.
+        ConfigError: the port is taken, the address is not one of this machine, or an environment cannot
+            be imported.
     """
     if settings.deterministic:
         # cuBLAS wants this before it starts; the CPU ignores it.
@@ -65,18 +72,20 @@ async def serve(settings: ServiceSettings, *, ready: Callable[[str], None]) -> N
         torch.use_deterministic_algorithms(True)
     with _locked(settings.state_dir), _listening(settings) as listener:
         catalog = await asyncio.to_thread(Catalog, settings.state_dir, settings.bases)
+        sources = await find_environments(settings.environments)
         service = Service(settings, catalog)
         url = f"http://{settings.host}:{listener.getsockname()[1]}"
-        server = _Server(_config(service), lambda: _announce(url, ready))
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        try:
-            await asyncio.shield(serving)
-        finally:
-            with anyio.move_on_after(DRAIN_S, shield=True):
-                await service.close()
-                server.should_exit = True
-                await serving
-            log.info("service.stopped", url=url)
+        async with hosting(settings, service.traces, sources, url=url) as hosted:
+            server = _Server(_config(build_app(service, hosted)), lambda: _announce(url, ready))
+            serving = asyncio.create_task(server.serve(sockets=[listener]))
+            try:
+                await asyncio.shield(serving)
+            finally:
+                with anyio.move_on_after(DRAIN_S, shield=True):
+                    await service.close()
+                    server.should_exit = True
+                    await serving
+                log.info("service.stopped", url=url)
 
 
 async def serve_until_told(
@@ -102,11 +111,12 @@ async def serve_until_told(
             loop.remove_signal_handler(number)
 
 
-def _config(service: Service) -> uvicorn.Config:
+def _config(app: Starlette) -> uvicorn.Config:
     return uvicorn.Config(
-        build_app(service),
+        app,
         http="httptools",
-        ws="none",
+        ws="websockets-sansio",
+        ws_max_size=FRAME_LIMIT,
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -28,6 +28,9 @@ class ServiceSettings(Section):
     bases: list[str] = Field(default_factory=list)
     """Base models besides the bundled ones: directories that transformers loads."""
 
+    environments: list[Path] = Field(default_factory=list)
+    """Files that define environments, and directories of such files: what hosted rollouts and leases run."""
+
     seed: int = Field(default=0, ge=0)
     """Seeds adapters and every completion whose request brings no seed of its own."""
 

@@ -95,6 +95,11 @@ class Traces:
             raise Refused(404, f"trace {trace_id} is {self._why_unknown(trace_id)}")
         return known
 
+    def is_over(self, trace_id: str) -> bool:
+        """Whether its exit was reported."""
+        known = self._traces.get(plain_id(trace_id))
+        return known is not None and known.ended is not None
+
     def all(self) -> list[Trace]:
         """Every trace that is kept, oldest first."""
         return list(self._traces.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from anyio import create_task_group
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from hud_orchestrator.attempt import Attempter
+from hud_orchestrator.attempt import Attempts
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.metrics import Scoreboard
 from hud_orchestrator.records import Rollout, Ticket
@@ -18,7 +18,7 @@ async def rollout(
     tickets: MemoryObjectReceiveStream[Ticket],
     rollouts: MemoryObjectSendStream[Rollout],
     *,
-    attempter: Attempter,
+    attempter: Attempts,
     temperature: float,
     workers: int,
     board: Scoreboard,
@@ -44,7 +44,7 @@ async def rollout(
 async def _work(
     tickets: MemoryObjectReceiveStream[Ticket],
     rollouts: MemoryObjectSendStream[Rollout],
-    attempter: Attempter,
+    attempter: Attempts,
     temperature: float,
     board: Scoreboard,
 ) -> None:

@@ -179,15 +179,28 @@ def test_a_model_that_states_no_context_is_taken_as_it_is(run_file: RunFile, tmp
         (["runtime.placement=tcp://host"], 'runtime.placement: "tcp://host" is no placement'),
         (["runtime.placement=tcp://host:70000"], 'runtime.placement: "tcp://host:70000" is no placement'),
         (["runtime.command=[serve]"], "runtime.command: works with placement: subprocess only"),
+        (["runtime.image=a"], "runtime.image: works with placement: docker only, and the placement is local"),
+        (["runtime.options.a=1"], "runtime.options: works with placement: modal or daytona only"),
+        (
+            ["runtime.placement=hosted", "service=hud", "rollout.outcomes.cut_short=scale"],
+            "rollout.outcomes.cut_short: scale changes a reward, and a hosted rollout trains by its trace id",
+        ),
+        (["runtime.placement=hosted", "service=hud", "agent.use=a:B"], "agent.use: a:B runs here"),
+        (
+            ["runtime.placement=hosted", "taskset.train=tasks.jsonl"],
+            "runtime.source: missing; tasks.jsonl holds tasks only",
+        ),
     ],
 )
 def test_a_placement_is_checked_with_what_it_needs(
-    run_file: RunFile, overrides: list[str], line: str
+    run_file: RunFile, tmp_path: Path, overrides: list[str], line: str
 ) -> None:
+    (tmp_path / "tasks.jsonl").write_text('{"env": "e", "id": "t"}\n')
     assert line in only(run_file(), *overrides)
 
 
 def test_an_environment_that_is_served_needs_no_source(run_file: RunFile, tmp_path: Path) -> None:
     (tmp_path / "tasks.jsonl").write_text('{"env": "e", "id": "t"}\n')
-    given = ["taskset.train=tasks.jsonl", "runtime.placement=tcp://[::1]:8765"]
-    assert load(run_file(), overrides=given).run.runtime.source is None
+    for placement in ("tcp://[::1]:8765", "docker", "hud", "modal", "hosted"):
+        given = ["service=hud", "taskset.train=tasks.jsonl", f"runtime.placement={placement}"]
+        assert load(run_file(), overrides=given).run.runtime.source is None

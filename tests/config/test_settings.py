@@ -38,6 +38,7 @@ def test_without_anything_set_the_addresses_are_huds_and_there_is_no_key() -> No
     assert settings.api_url == "https://api.hud.ai"
     assert settings.gateway_url == "https://inference.hud.ai"
     assert settings.telemetry_url == "https://telemetry.hud.ai/v3/api"
+    assert settings.runtime_url == "https://mcp.hud.ai"
     assert set(setting_origins().values()) == {"default"}
 
 
@@ -60,6 +61,7 @@ def test_the_nearest_place_that_has_a_value_holds(places: Path, monkeypatch: pyt
         "HUD_API_URL": "process environment",
         "HUD_GATEWAY_URL": ".env",
         "HUD_TELEMETRY_URL": "~/.hud/.env",
+        "HUD_RUNTIME_URL": "default",
         "HUD_TELEMETRY_ENABLED": "default",
     }
 

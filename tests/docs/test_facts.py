@@ -26,6 +26,7 @@ from hud_orchestrator.local import bodies, forwards, once, service, traces
 from hud_orchestrator.local.app import build_app
 from hud_orchestrator.local.catalog import Catalog
 from hud_orchestrator.local.chat_request import ChatRequest
+from hud_orchestrator.local.hosting.host import hosting
 from hud_orchestrator.local.settings import ServiceSettings
 from hud_orchestrator.losses.client.registry import CLIENT_LOSSES
 from hud_orchestrator.losses.registry import BUILT_IN
@@ -65,9 +66,11 @@ def test_the_tables_of_losses_have_every_loss_key_and_default() -> None:
     assert tuple(client) == SHARED_KEYS
 
 
-def test_the_table_of_routes_has_every_route_and_no_other(tmp_path: Path) -> None:
+async def test_the_table_of_routes_has_every_route_and_no_other(tmp_path: Path) -> None:
     settings = ServiceSettings(state_dir=tmp_path, api_key=SecretStr("k"))
-    app = build_app(service.Service(settings, Catalog(tmp_path, [])))
+    served = service.Service(settings, Catalog(tmp_path, []))
+    async with hosting(settings, served.traces, {}, url="http://127.0.0.1:1") as hosted:
+        app = build_app(served, hosted)
     real = {
         (method, re.sub(r"\{\w+", "{id", route.path))
         for route in app.routes

@@ -120,7 +120,7 @@ def processes_of(directory: Path) -> list[str]:
     return found
 
 
-def _config() -> dict[str, Any]:
+def config_of() -> dict[str, Any]:
     return {
         "run": {"name": "it", "steps": 3},
         "model": {"slug": f"it-{uuid4().hex[:8]}", "base": "tiny"},
@@ -137,7 +137,7 @@ def _config() -> dict[str, Any]:
 @pytest.fixture
 def local_run(tmp_path: Path, environ: dict[str, str], cache_home: Path) -> Runner:
     """A short run that brings its own embedded service."""
-    config = {**_config(), "service": "local", "local": {"cache_dir": str(cache_home)}}
+    config = {**config_of(), "service": "local", "local": {"cache_dir": str(cache_home)}}
     runner = Runner(tmp_path, environ, config)
     runner.write()
     return runner
@@ -147,7 +147,7 @@ def local_run(tmp_path: Path, environ: dict[str, str], cache_home: Path) -> Runn
 def remote_run(tmp_path: Path, served: dict[str, str]) -> Runner:
     """A short run against a service that is there already."""
     # The service's tree never lags, and no call of it arrives late.
-    runner = Runner(tmp_path, served, {**_config(), "service": "hud", "trainer": {"settle_s": 1}})
+    runner = Runner(tmp_path, served, {**config_of(), "service": "hud", "trainer": {"settle_s": 1}})
     runner.write()
     return runner
 

@@ -94,7 +94,11 @@ async def test_a_command_of_ones_own_is_told_the_source_and_the_name(make: Make)
     [
         ("import sys; sys.exit(3)", "ended with code 3 before it listened"),
         ("print('HUD_SERVE_PORT=x')", "printed something else than HUD_SERVE_PORT=<port>"),
-        ("print('HUD_SERVE_PORT=1', flush=True); input()", "no environment answered in 2 s"),
+        ("print('HUD_SERVE_PORT=1', flush=True); input()", "the environment process ended with code 1"),
+        (
+            "import time; print('HUD_SERVE_PORT=1', flush=True); time.sleep(1e6)",
+            "no environment answered in 2 s",
+        ),
         ("import time; time.sleep(1e6)", "did not print HUD_SERVE_PORT=<port> in 2 s"),
     ],
 )

@@ -39,6 +39,10 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
     """Replace ids, and bodies' parts that only make sense together."""
     dice = random.Random(repr((case.method, case.path, case.path_parameters, case.body, case.query)))
     path, body = case.operation.path, case.body
+    for name, value in dict(case.headers or {}).items():
+        if not str(value).isprintable():
+            # A control character in a header is no HTTP, and is refused before there is a path.
+            case.headers[name] = "x"
     if case.path_parameters and dice.random() < 0.9:
         case.path_parameters = {"id": _existing(path, dice)}
     if case.query and "model" in case.query and dice.random() < 0.5:
@@ -87,6 +91,8 @@ def _existing(path: str, dice: random.Random) -> str:
     if "/trace/" in path:
         # Reports go elsewhere, or the trace could not be trained on any more.
         return uuid.UUID(int=dice.getrandbits(3)).hex if "{id}/" in path else known().trace
+    if path.startswith("/runtime"):
+        return known().lease()
     if path.endswith("optim-step"):
         return known().victim
     return dice.choice([known().steady] * 5 + [known().victim, known().base])
@@ -146,6 +152,29 @@ def _fork(body: dict[str, Any], case: Any, dice: random.Random) -> dict[str, Any
     return changed | ({"name": f"fuzz-{dice.getrandbits(32):x}"} if dice.random() < 0.3 else {})
 
 
+def _submit(body: dict[str, Any], case: Any, dice: random.Random) -> dict[str, Any]:
+    sampling = {"max_tokens": dice.randrange(1, 5)}
+    config = {"model": known().slug, "max_steps": 1, "completion_kwargs": sampling}
+    return {
+        "trace_id": str(uuid.UUID(int=dice.getrandbits(128))),
+        "env": "sums",
+        "task": dice.choice(["add", "add", "subtract"]),
+        "args": dice.choice([{}, {"a": 1}, {"c": 3}, body.get("args")]),
+        "agent": {"type": "openai_compatible", "config": config},
+        "verifier": None,
+        # Made-up limits are years, and years are waited for.
+        "runtime_config": None,
+    }
+
+
+def _cancel(body: dict[str, Any], case: Any, dice: random.Random) -> dict[str, Any]:
+    return {"trace_id": known().trace}
+
+
+def _lease(body: dict[str, Any], case: Any, dice: random.Random) -> dict[str, Any]:
+    return {"environment": "sums"} if dice.random() < 0.3 else {}
+
+
 def _upload(body: dict[str, Any], case: Any, dice: random.Random) -> dict[str, Any]:
     return {"taskset_id": dice.choice([None, known().taskset])}
 
@@ -167,5 +196,8 @@ _SENSIBLE: dict[str, Any] = {
     "head": _head,
     "fork": _fork,
     "upload": _upload,
+    "submit": _submit,
+    "cancel": _cancel,
+    "sessions": _lease,
 }
 """By the end of the path: what to change in a body so that it may be accepted."""

@@ -15,6 +15,18 @@ from typing import Any
 
 import httpx
 
+SUMS = """
+from hud_orchestrator import Environment
+
+env = Environment("sums")
+
+
+@env.template()
+async def add(a: int = 1, b: int = 2):
+    answer = yield f"{a}+{b}="
+    yield 1.0 if answer == str(a + b) else 0.0
+"""
+
 
 @dataclass(frozen=True)
 class Known:
@@ -29,6 +41,8 @@ class Known:
     trace: str
     job: str
     taskset: str
+    slug: str
+    """Of the steady fork."""
 
     @property
     def inputs(self) -> list[dict[str, Any]]:
@@ -46,6 +60,10 @@ class Known:
         found = self.post(f"/v1/models/{model}/train/forward", {"inputs": self.inputs})
         return found["forward_id"], [datum["mask"] for datum in found["data"]]
 
+    def lease(self) -> str:
+        """An environment on lease, that nobody has given back."""
+        return str(self.post("/runtime/sessions", {"environment": "sums"})["id"])
+
     def checkpoints(self, model: str) -> list[str]:
         """Ids of a model's checkpoints."""
         return [one["id"] for one in self.http.get(f"/v2/models/{model}/checkpoints").json()]
@@ -61,8 +79,9 @@ def meet(url: str, key: str) -> Known:
     """Fork two models of the service, train each for a step, and report one rollout."""
     http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=120)
     base = http.get("/v2/models/resolve", params={"model": "tiny"}).json()["id"]
+    steady, victim = _fork(http, base), _fork(http, base)
     trace, job = uuid.uuid4().hex, uuid.uuid4().hex
-    known = Known(http, _fork(http, base), _fork(http, base), base, trace, job, _upload(http))
+    known = Known(http, steady["id"], victim["id"], base, trace, job, _upload(http), steady["model_name"])
     for model in (known.steady, known.victim):
         known.post(f"/v1/models/{model}/train/forward-backward", {"inputs": known.inputs})
         known.post(f"/v1/models/{model}/train/optim-step", {"learning_rate": 1e-4})
@@ -81,9 +100,10 @@ def _upload(http: httpx.Client) -> str:
     return str(http.post("/v2/tasks/upload", json=body).json()["taskset_id"])
 
 
-def _fork(http: httpx.Client, base: str) -> str:
+def _fork(http: httpx.Client, base: str) -> dict[str, str]:
     body = {"source_model_id": base, "name": f"fuzz-{uuid.uuid4().hex[:8]}"}
-    return str(http.post("/v2/models/fork", json=body).json()["id"])
+    found: dict[str, str] = http.post("/v2/models/fork", json=body).json()
+    return found
 
 
 @contextmanager
@@ -95,6 +115,8 @@ def serving(
     command = [sys.executable, "-m", "hud_orchestrator", "serve", "--port", "0"]
     command += ["--state", str(directory / "state"), "--env-file", str(env_file)]
     command += ["--cache", str(cache)] if cache else []
+    (directory / "sums.py").write_text(SUMS)
+    command += ["--environments", "sums.py"]
     with (
         log.open("wb") as errors,
         subprocess.Popen(

@@ -72,7 +72,7 @@ def served(directory: Path) -> Iterator[dict[str, str]]:
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(
             [Path(sys.executable).with_name("hud-orchestrate"), "serve", "--port", "0",
-             "--state", directory / "state", "--env-file", env_file],
+             "--state", directory / "state", "--env-file", env_file, "--environments", HERE / "hosted"],
             env=environ, cwd=directory, stdout=subprocess.PIPE, stderr=log, text=True,
         )  # fmt: skip
         assert process.stdout is not None

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hud import Runtime, Task, Taskset
 from hud.agents.types import AgentStep, ToolStep
 
@@ -22,6 +21,7 @@ from tests.interop.conftest import ENVIRONMENTS
 
 SERVE_SDK = (sys.executable, "-m", "hud.environment.server")
 SERVE_OURS = (os.environ.get("INTEROP_OURS", ""), "-m", "hud_orchestrator", "env", "serve", "--port", "0")
+EXAMPLE = Path(__file__).parents[2] / "examples" / "hud_sdk"
 CALLS_TOOLS = """
 class Caller:
     async def act(self, episode, policy):
@@ -46,72 +46,60 @@ def serving(*command: str) -> Iterator[int]:
             process.terminate()
 
 
-class Daemon:
-    """A run of ours, on the service that the tests share."""
-
-    def __init__(self, directory: Path, slug: str) -> None:
-        self._directory = directory
-        self._slug = slug
-
-    def trained(self, rows: list[dict[str, Any]], **sections: Any) -> list[dict[str, Any]]:
-        """Train two steps on these tasks; what became of every rollout."""
-        (self._directory / "tasks.jsonl").write_text("\n".join(map(json.dumps, rows)))
-        (self._directory / "callers.py").write_text(CALLS_TOOLS)
-        run = {
-            "run": {"name": "crossing", "steps": 2},
-            "model": {"slug": self._slug},
-            "service": "hud",
-            "taskset": {"train": "tasks.jsonl"},
-            "rollout": {"group_size": 4, "groups_per_step": 2, "concurrency": 4},
-            "logging": {"format": "json"},
-            **sections,
-        }
-        (self._directory / "run.yaml").write_text(json.dumps(run))
-        command = [os.environ["INTEROP_OURS"], "-m", "hud_orchestrator", "run", "run.yaml"]
-        done = subprocess.run(
-            command, cwd=self._directory, capture_output=True, text=True, timeout=240, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        with sqlite3.connect(self._directory / "runs" / "crossing" / "store.db") as store:
-            found = store.execute("SELECT outcome, reward, grade, samples FROM rollouts").fetchall()
-            (steps,) = store.execute("SELECT count(*) FROM steps").fetchone()
-        store.close()
-        assert steps == 2
-        return [dict(zip(("outcome", "reward", "grade", "samples"), row, strict=True)) for row in found]
+def trained(directory: Path, run_file: Path, *values: str) -> list[dict[str, Any]]:
+    """Train two steps of a run file, on the service that the tests share; what became of every rollout."""
+    command = [os.environ["INTEROP_OURS"], "-m", "hud_orchestrator", "run", str(run_file)]
+    state = directory / "state"
+    for value in (f"run.state_dir={state}", *values):
+        command += ["--set", value]
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with sqlite3.connect(state / "store.db") as store:
+        found = store.execute("SELECT outcome, reward, grade, samples FROM rollouts").fetchall()
+        (steps,) = store.execute("SELECT count(*) FROM steps").fetchone()
+    store.close()
+    assert steps == 2
+    return [dict(zip(("outcome", "reward", "grade", "samples"), row, strict=True)) for row in found]
 
 
-@pytest.fixture
-def daemon(tmp_path: Path, slug: str) -> Daemon:
-    return Daemon(tmp_path, slug)
-
-
-SUMS = [{"env": "sums", "id": "add", "args": {"a": a, "b": b}} for a in range(10, 14) for b in range(8)]
-
-
-def test_the_sdks_arithmetic_trains_through_our_daemon_where_it_is_served(daemon: Daemon) -> None:
-    with serving(*SERVE_SDK, str(ENVIRONMENTS / "sums.py")) as port:
-        rollouts = daemon.trained(
-            SUMS, runtime={"placement": f"tcp://127.0.0.1:{port}"}, agent={"max_tokens": 6}
-        )
+def test_the_sdks_arithmetic_trains_through_our_daemon_where_it_is_served(slug: str, tmp_path: Path) -> None:
+    with serving(*SERVE_SDK, str(EXAMPLE / "sums.py")) as port:
+        placed = f"runtime.placement=tcp://127.0.0.1:{port}"
+        less = ("run.steps=2", "evaluation.limit=8", "rollout.groups_per_step=4")
+        rollouts = trained(
+            tmp_path, EXAMPLE / "run.yaml", placed, "service=hud", f"model.slug={slug}", *less,
+            "trainer.learning_rate.warmup_steps=0",
+        )  # fmt: skip
 
     assert {rollout["outcome"] for rollout in rollouts} <= {"finished", "length"}
     assert {rollout["reward"] for rollout in rollouts} == {0.0, 1.0}
     assert all(json.loads(rollout["samples"]) for rollout in rollouts)
 
 
-def test_the_sdks_tools_are_called_by_our_agents_in_a_process_for_every_rollout(daemon: Daemon) -> None:
-    rollouts = daemon.trained(
-        [{"env": "words", "id": "chat", "args": {"wanted": 3}}],
-        runtime={
+def test_the_sdks_tools_are_called_by_our_agents_in_a_process_for_every_rollout(
+    slug: str, tmp_path: Path
+) -> None:
+    run = {
+        "run": {"name": "crossing", "steps": 2},
+        "model": {"slug": slug},
+        "service": "hud",
+        "taskset": {"train": "tasks.jsonl"},
+        "runtime": {
             "placement": "subprocess",
             "source": str(ENVIRONMENTS / "words.py"),
             "command": [*SERVE_SDK, "{source}", "--env", "{env}"],
         },
-        agent={"max_tokens": 4, "use": "callers:Caller"},
-        rollout={"group_size": 2, "groups_per_step": 1, "concurrency": 2},
-        pipeline={"drop_no_spread": False},
-        trainer={"loss": "cross_entropy"},
-    )
+        "agent": {"max_tokens": 4, "use": "callers:Caller"},
+        "rollout": {"group_size": 2, "groups_per_step": 1, "concurrency": 2},
+        "pipeline": {"drop_no_spread": False},
+        "trainer": {"loss": "cross_entropy"},
+        "logging": {"format": "json"},
+    }
+    (tmp_path / "tasks.jsonl").write_text(json.dumps({"env": "words", "id": "chat", "args": {"wanted": 3}}))
+    (tmp_path / "callers.py").write_text(CALLS_TOOLS)
+    (tmp_path / "run.yaml").write_text(json.dumps(run))
+
+    rollouts = trained(tmp_path, tmp_path / "run.yaml")
 
     assert len(rollouts) == 4
     assert {rollout["outcome"] for rollout in rollouts} <= {"finished", "length"}

@@ -17,8 +17,11 @@ from safetensors.torch import load_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from hud_orchestrator.environments.guests import Guests
 from hud_orchestrator.local.app import build_app
 from hud_orchestrator.local.catalog import Catalog
+from hud_orchestrator.local.hosting.host import hosting
+from hud_orchestrator.local.hosting.sources import find_environments
 from hud_orchestrator.local.service import Service
 from hud_orchestrator.local.settings import ServiceSettings
 
@@ -68,6 +71,7 @@ class World:
     http: httpx.AsyncClient
     base: str
     service: Service | None = None
+    app: Any = None
 
     async def fork(self, name: str, source: str | None = None, **more: Any) -> str:
         """Fork and return the new model's id."""
@@ -170,14 +174,19 @@ async def running(state_dir: Path, model: Path, **more: Any) -> AsyncIterator[Wo
     """The service inside this process, without a socket."""
     given = settings(state_dir, model, **more)
     service = Service(given, Catalog(given.state_dir, given.bases))
-    transport = httpx.ASGITransport(app=build_app(service))
-    async with httpx.AsyncClient(
-        transport=transport, base_url="http://test", headers=KEY, timeout=30
-    ) as http:
-        try:
-            yield World(http, str(model), service)
-        finally:
-            await service.close()
+    sources = await find_environments(given.environments)
+    # Nobody listens there: without a socket, what is hosted has no gateway to sample from.
+    hosted_there = hosting(given, service.traces, sources, url="http://127.0.0.1:1")
+    # In a task of its own, for fixtures are left in another task than they were entered in.
+    async with Guests() as house, house.held(hosted_there, named="hosting", leave_s=10) as hosted:
+        app = build_app(service, hosted)
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=app), base_url="http://test", headers=KEY, timeout=30
+        ) as http:
+            try:
+                yield World(http, str(model), service, app)
+            finally:
+                await service.close()
 
 
 @contextmanager

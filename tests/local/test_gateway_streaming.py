@@ -10,7 +10,6 @@ from typing import Any
 import anyio
 import pytest
 
-from hud_orchestrator.local.app import build_app
 from hud_orchestrator.local.bases.bytes_tokenizer import bytes_tokenizer
 from tests.local.local_world import World
 from tests.local.scripted import save_scripted, says, serving
@@ -142,6 +141,6 @@ async def test_a_client_that_leaves_withdraws_what_is_streamed(world: World, lea
     scope = http_scope("/chat/completions")
     scope["headers"].append((b"trace-id", b"abc"))
     with anyio.fail_after(10):
-        await build_app(world.service)(scope, receive, send)
+        await world.app(scope, receive, send)
     assert (await world.http.get("/health")).json() == {"status": "ok", "sampling": 0, "waiting": 0}
     assert (await world.http.get("/v2/trace/abc")).status_code == 404

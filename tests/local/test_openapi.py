@@ -9,7 +9,7 @@ import httpx
 import jsonschema_rs
 import pytest
 
-from hud_orchestrator.local.app import build_app
+from hud_orchestrator.local.openapi import Endpoint
 from hud_orchestrator.local.tool_json import loads
 from tests.local.local_world import KEY, PAIR, World, as_trajectory, running
 
@@ -18,6 +18,19 @@ STRICT = ["ForwardBackwardResult", "OptimStepResult", "ForwardResult", "DatumTen
 
 WRONG = {"Authorization": "Bearer wrong"}
 USER = {"role": "user", "content": "hello"}
+
+
+SUMS = """
+from hud_orchestrator import Environment
+
+env = Environment("sums")
+
+
+@env.template()
+async def add(a: int, b: int):
+    answer = yield f"{a}+{b}="
+    yield 1.0 if answer == str(a + b) else 0.0
+"""
 
 
 class Documented:
@@ -70,7 +83,7 @@ def operations(document: dict[str, Any]) -> set[tuple[str, str]]:
 
 async def test_the_document_has_every_route_and_no_other(world: World, ask: Documented) -> None:
     assert world.service
-    routes: list[Any] = list(build_app(world.service).routes)
+    routes: list[Any] = [one for one in world.app.routes if isinstance(one, Endpoint)]
     served = {(method, route.path) for route in routes for method in route.methods - {"HEAD"}}
 
     assert operations(ask.document) == served
@@ -113,7 +126,13 @@ async def test_everything_needs_the_key_but_the_route_that_never_gets_one(ask: D
     assert open_ones == [("/v3/api/sdk-events/cli", "post")]
 
 
-async def test_every_operation_replies_as_the_document_says(world: World, ask: Documented) -> None:
+async def test_every_operation_replies_as_the_document_says(tmp_path: Path, model_dir: Path) -> None:
+    (tmp_path / "sums.py").write_text(SUMS)
+    async with running(tmp_path / "state", model_dir, environments=[str(tmp_path / "sums.py")]) as world:
+        await _every_operation(world, Documented(world.http, (await world.http.get("/openapi.json")).json()))
+
+
+async def _every_operation(world: World, ask: Documented) -> None:
     base = (await ask("GET", f"/v2/models/resolve?model={world.base}"))["id"]
     fork = await ask("POST", "/v2/models/fork", {"source_model_id": base, "name": "fork"})
     train, job, trace = f"/v1/models/{fork['id']}/train", "1" * 32, "2" * 32
@@ -165,6 +184,13 @@ async def test_every_operation_replies_as_the_document_says(world: World, ask: D
     made = await ask("POST", "/v2/tasks/upload", {"taskset_name": "mine", "tasks": [task]})
     for path in ["", "/by-name/mine", f"/{made['taskset_id']}", f"/{made['taskset_id']}/export"]:
         await ask("GET", f"/v2/tasksets{path}")
+
+    agent = {"type": "openai_compatible", "config": {"model": "fork", "completion_kwargs": {"max_tokens": 4}}}
+    hosted = {"trace_id": "4" * 32, "env": "sums", "task": "add", "args": {"a": 1, "b": 2}, "agent": agent}
+    await ask("POST", "/v2/rollouts/submit", hosted)
+    await ask("POST", "/v2/rollouts/cancel", {"trace_id": "4" * 32})
+    lease = await ask("POST", "/runtime/sessions", {"environment": "sums"})
+    await ask("DELETE", f"/runtime/sessions/{lease['id']}")
 
     assert ask.succeeded == operations(ask.document)
 
@@ -372,6 +398,6 @@ async def test_a_client_that_leaves_within_its_body_is_no_bug(world: World, path
     key = (b"authorization", KEY["Authorization"].encode())
     scope = {"type": "http", "method": "POST", "path": path, "headers": [key], "query_string": b""}
     # A bug would be raised again here, for the server to log.
-    await build_app(world.service)(scope, receive, send)
+    await world.app(scope, receive, send)
 
     assert sent[0]["status"] == 499

@@ -11,7 +11,6 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from hud_orchestrator.local.app import build_app
 from hud_orchestrator.local.draw import draw
 from tests.local.local_world import CONTEXT, World, as_trajectory, running
 
@@ -213,7 +212,7 @@ async def test_a_disconnect_ends_the_sampling(world: World) -> None:
 
     scope = http_scope("/chat/completions")
     with anyio.fail_after(10):
-        await build_app(world.service)(scope, receive, send)
+        await world.app(scope, receive, send)
     assert outgoing[0]["status"] == 499
     assert (await world.http.get("/health")).json() == {"status": "ok", "sampling": 0, "waiting": 0}
 

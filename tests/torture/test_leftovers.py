@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -9,10 +12,11 @@ from pathlib import Path
 import anyio
 import pytest
 
+from hud_orchestrator.environments.leftovers import sweep
 from hud_orchestrator.environments.link import Pace
 from hud_orchestrator.environments.protocol import Placement
 from hud_orchestrator.environments.spawned import Spawned
-from tests.torture.world import CRUEL, Left, cruel, pool
+from tests.torture.world import CRUEL, Left, cruel, pool, processes_in
 
 
 @pytest.mark.parametrize("kind", ["local", "subprocess"])
@@ -38,3 +42,38 @@ async def test_a_process_in_a_session_of_its_own_ends_with_the_environment_that_
 
     assert any("time.sleep" in one for one in started)
     assert (Left.now(temporary).processes, Left.now(temporary).files) == (frozenset(), frozenset())
+
+
+KILLED = """
+import os, subprocess, sys, tempfile
+from hud_orchestrator.environments.leftovers import OwnDirectory
+
+tempfile.tempdir = sys.argv[1]
+directory = OwnDirectory()
+surroundings = {**os.environ, "TMPDIR": str(directory.path)}
+command = [sys.executable, "-c", "import time; time.sleep(10**6)"]
+subprocess.Popen(command, start_new_session=True, env=surroundings)
+print(directory.path, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_a_killed_daemon_left_is_cleared_by_the_next_and_what_a_live_one_has_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as daemon:
+        assert daemon.stdout is not None
+        directory = Path(daemon.stdout.readline().strip())
+        for old in (False, True):
+            if old:
+                os.utime(directory, (0, 0))
+            sweep()
+            assert directory.is_dir()
+            assert len(processes_in(tmp_path)) == 1
+        daemon.kill()
+
+    sweep()
+
+    assert (processes_in(tmp_path), list(tmp_path.iterdir())) == (frozenset(), [])

@@ -8,10 +8,13 @@ from pathlib import Path
 import anyio
 import pytest
 
+from hud_orchestrator.environments.link import Pace
+from hud_orchestrator.environments.protocol import Placement
+from hud_orchestrator.environments.spawned import Spawned
 from hud_orchestrator.ladder import Limits
 from hud_orchestrator.records import Outcome, Phase, Task, Ticket
 from tests.torture.cruel import GRADES, MISDEEDS
-from tests.torture.world import TEARDOWN_S, attempt_all, attempter, cruel, pool
+from tests.torture.world import CRUEL, TEARDOWN_S, attempt_all, attempter, cruel, pool
 
 LIMITS = Limits(deadline_s=13, grading_reserve_s=3, start_s=9, infrastructure_retries=0)
 
@@ -78,26 +81,38 @@ CASES |= {
 }
 
 
+async def attempted(placement: Placement, cases: dict[str, tuple[Task, End]]) -> None:
+    """Attempt all cases, and look at how they ended."""
+    tickets = [Ticket(group=n, member=0, task=task) for n, (task, _) in enumerate(cases.values())]
+    with anyio.fail_after(150):
+        async with attempter(placement, LIMITS, concurrency=16) as attempts:
+            rollouts = await attempt_all(attempts, tickets)
+
+    ended = dict(zip(cases, rollouts, strict=True))
+    wrong = {
+        case: (one.outcome, one.phase, one.detail)
+        for case, one in ended.items()
+        if (one.outcome, one.phase) != cases[case][1]
+    }
+    assert wrong == {}, "\n".join(f"{case}: {end}" for case, end in wrong.items())
+    assert [one.seconds for one in rollouts if one.seconds > LIMITS.deadline_s + TEARDOWN_S + KILL_S] == []
+    graded = {Outcome.FINISHED, Outcome.MAX_TURNS, Outcome.CUT_SHORT, Outcome.GATEWAY_REFUSED}
+    assert all((one.reward is not None) == (one.outcome in graded) for one in rollouts)
+
+
 async def test_every_misdeed_has_its_outcome_by_its_deadline_and_the_teardown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    tickets = [Ticket(group=n, member=0, task=task) for n, (task, _) in enumerate(CASES.values())]
-    with anyio.fail_after(150):
-        async with (
-            pool(tmp_path / "log") as processes,
-            attempter(processes, LIMITS, concurrency=16) as attempts,
-        ):
-            rollouts = await attempt_all(attempts, tickets)
+    async with pool(tmp_path / "log") as processes:
+        await attempted(processes, CASES)
 
-    ends = {case: (r.outcome, r.phase) for case, r in zip(CASES, rollouts, strict=True)}
-    wrong = {
-        case: (ends[case], r.detail)
-        for case, r in zip(CASES, rollouts, strict=True)
-        if ends[case] != CASES[case][1]
-    }
-    assert wrong == {}, "\n".join(f"{case}: {end}" for case, end in wrong.items())
-    late = [r.seconds for r in rollouts if r.seconds > LIMITS.deadline_s + TEARDOWN_S + KILL_S]
-    assert late == []
-    graded = {Outcome.FINISHED, Outcome.MAX_TURNS, Outcome.CUT_SHORT, Outcome.GATEWAY_REFUSED}
-    assert all((r.reward is not None) == (r.outcome in graded) for r in rollouts)
+
+async def test_over_tcp_the_outcomes_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    hows = ("hang", "stubborn", "leave", "fail", "fork")
+    places = ("start", "turn", "grade", "teardown")
+    cases = {case: CASES[case] for at in places for case in (f"{at}: {how}" for how in hows)}
+    with (tmp_path / "log").open("wb") as log:
+        pace = Pace(ready_s=60, teardown_s=TEARDOWN_S)
+        await attempted(Spawned(CRUEL, command=None, log_file=log, pace=pace), cases)

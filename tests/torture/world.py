@@ -100,7 +100,7 @@ class Left:
     def now(cls, temporary: Path) -> Left:
         """Look."""
         return cls(
-            processes=frozenset(_processes(temporary)),
+            processes=processes_in(temporary),
             descriptors=len(os.listdir("/proc/self/fd")),  # noqa: PTH208
             tasks=len(asyncio.all_tasks()),
             # anyio keeps its idle ones for the next call, as a pool does.
@@ -109,7 +109,7 @@ class Left:
         )
 
 
-def _processes(temporary: Path) -> list[str]:
+def processes_in(temporary: Path) -> frozenset[str]:
     """Environment processes, and those that they started: they have their files in *temporary*."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
@@ -120,4 +120,4 @@ def _processes(temporary: Path) -> list[str]:
             continue
         if f"TMPDIR={temporary}".encode() in surroundings:
             found.append(f"{entry.name} {words}")
-    return found
+    return frozenset(found)

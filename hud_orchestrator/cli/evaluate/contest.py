@@ -10,12 +10,13 @@ from pathlib import Path
 
 import anyio
 
-from hud_orchestrator.assembly import make_agent, make_attempter
-from hud_orchestrator.attempt import Attempter
+from hud_orchestrator.assembly import make_agent, make_attempter, make_hosted_attempter
+from hud_orchestrator.attempt import Attempts
 from hud_orchestrator.cli.evaluate.candidates import Candidate
 from hud_orchestrator.clients.gateway import Gateway
 from hud_orchestrator.clients.transport import Transport
 from hud_orchestrator.config.load import LoadedRun
+from hud_orchestrator.config.placement import HOSTED, placement_of
 from hud_orchestrator.directory import RunDirectory
 from hud_orchestrator.dispatch import Dispatch
 from hud_orchestrator.embedded import Addresses
@@ -54,37 +55,68 @@ async def contest(
         KeyRefused: the gateway refuses the key.
         ConfigError: the environments cannot be placed.
     """
-    run, measured = loaded.run, list[Measured]()
+    measured = list[Measured]()
     async with AsyncExitStack() as stack:
-        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hud-orchestrate-eval-")))
-        connections = run.rollout.concurrency + 10
-        transport = await stack.enter_async_context(
-            Transport(addresses.gateway_url, addresses.api_key, connections=connections)
-        )
-        placed = await stack.enter_async_context(placement(loaded, RunDirectory(place)))
+        attempts_of = await _attempts(stack, loaded, addresses)
         for candidate in contestants:
-            gateway = Gateway(
-                transport,
-                model=candidate.slug,
-                checkpoint=candidate.checkpoint if candidate.pinned else None,
+            attempts = attempts_of(candidate)
+            measured.append(
+                await _measure(loaded.run.rollout.group_size, candidate, attempts, tasks, loaded, told)
             )
-            attempter = make_attempter(
-                run,
-                placed,
-                make_agent(run, loaded.path.parent),
-                PacedGateway(gateway, most=run.rollout.concurrency),
-                PolicyCell(Policy(version=0, checkpoint=candidate.checkpoint)),
-                Dispatch(concurrency=run.rollout.concurrency),
-                Nobody(),
-            )
-            measured.append(await _measure(run.rollout.group_size, candidate, attempter, tasks, loaded, told))
     return measured
+
+
+async def _attempts(
+    stack: AsyncExitStack, loaded: LoadedRun, addresses: Addresses
+) -> Callable[[Candidate], Attempts]:
+    """What attempts tasks with a candidate: here, or on the platform."""
+    run, most = loaded.run, loaded.run.rollout.concurrency
+    hosted = placement_of(run, loaded.resolve) == HOSTED
+    url = addresses.api_url if hosted else addresses.gateway_url
+    transport = await stack.enter_async_context(Transport(url, addresses.api_key, connections=most + 10))
+
+    def on_the_platform(candidate: Candidate) -> Attempts:
+        return make_hosted_attempter(
+            run,
+            transport,
+            _versions(candidate),
+            Dispatch(concurrency=most),
+            model=candidate.slug,
+            checkpoint=_pinned(candidate),
+        )
+
+    if hosted:
+        return on_the_platform
+    place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hud-orchestrate-eval-")))
+    placed = await stack.enter_async_context(placement(loaded, RunDirectory(place)))
+
+    def here(candidate: Candidate) -> Attempts:
+        gateway = Gateway(transport, model=candidate.slug, checkpoint=_pinned(candidate))
+        return make_attempter(
+            run,
+            placed,
+            make_agent(run, loaded.path.parent),
+            PacedGateway(gateway, most=most),
+            _versions(candidate),
+            Dispatch(concurrency=most),
+            Nobody(),
+        )
+
+    return here
+
+
+def _versions(candidate: Candidate) -> PolicyCell:
+    return PolicyCell(Policy(version=0, checkpoint=candidate.checkpoint))
+
+
+def _pinned(candidate: Candidate) -> str | None:
+    return candidate.checkpoint if candidate.pinned else None
 
 
 async def _measure(
     group: int,
     candidate: Candidate,
-    attempter: Attempter,
+    attempts: Attempts,
     tasks: Sequence[Task],
     loaded: LoadedRun,
     told: Told,
@@ -98,7 +130,7 @@ async def _measure(
     done: dict[int, Rollout] = {}
 
     async def one(index: int) -> None:
-        attempted = await attempter.attempt(tickets[index], temperature=loaded.run.agent.temperature)
+        attempted = await attempts.attempt(tickets[index], temperature=loaded.run.agent.temperature)
         # What was sampled is for training, and nothing is trained here.
         done[index] = replace(attempted, samples=())
         told(candidate, attempted)

@@ -179,3 +179,22 @@ class Who(_Written):
 
     user_id: str
     team_id: str
+
+
+class RolloutAccepted(_Written):
+    """A rollout runs, waits for its turn, or is over: ``GET /v2/trace/{id}`` tells."""
+
+    trace_id: str
+
+
+class RolloutCancelled(_Written):
+    """Whether the rollout was still in flight."""
+
+    cancelled: bool
+
+
+class Leased(_Written):
+    """An environment that runs until it is given back, or is not used for long."""
+
+    id: str
+    environment: str
