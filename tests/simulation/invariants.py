@@ -27,7 +27,7 @@ def check(connection: sqlite3.Connection, service: SimulatedService, *, steps: i
     traces: dict[int, list[str]] = defaultdict(list)
     for row in connection.execute(
         "SELECT g.step, r.trace_id, r.version_min FROM rollouts r JOIN groups g ON g.number = r.group_number"
-        " WHERE g.ending = 'trained'"
+        " WHERE g.ending = 'trained' AND r.reward IS NOT NULL AND r.num_tokens > 0"
     ):
         traces[row["step"]].append(row["trace_id"])
         _must(row["step"] - 1 - row["version_min"] <= staleness, "nothing too old was trained on")
@@ -35,6 +35,7 @@ def check(connection: sqlite3.Connection, service: SimulatedService, *, steps: i
         wanted = sorted(traces[row["number"]])
         _must(set(node.traces) <= set(wanted), f"step {row['number']} took a gradient of something else")
         _must(len(set(node.traces)) == len(node.traces), f"step {row['number']} took a gradient twice")
+        _must(len(node.traces) == len(wanted), f"step {row['number']} took a part of its gradient")
         groups = set(json.loads(row["groups"]))
         ended = {
             one["number"]

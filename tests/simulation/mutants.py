@@ -1,0 +1,143 @@
+"""``python -m tests.simulation.mutants [NAME ...]``: how many seeds it takes to notice a deliberate bug.
+
+A mutant is the product with one passage of one module replaced, before that module is imported.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from subprocess import run
+from types import CodeType, ModuleType
+from typing import Any
+
+SEEDS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A bug."""
+
+    module: str
+    before: str
+    after: str
+
+
+MUTANTS = {
+    "send_an_unknown_call_again": Mutant(
+        "stages.train",
+        "except ServiceUnreachable as error:\n            wait_s",
+        "except (ServiceUnreachable, OutcomeUnknown) as error:\n            wait_s",
+    ),
+    "step_on_a_call_of_unknown_outcome": Mutant(
+        "stages.train",
+        '        figures = (await _once(trainer.ledger, "forward_backward", plan, send)).metrics | figures',
+        '        try:\n            await _once(trainer.ledger, "forward_backward", plan, send)\n'
+        "        except OutcomeUnknown:\n            pass",
+    ),
+    "write_the_row_after_the_call": Mutant(
+        "store.ledger",
+        """        await self._database.write(
+            "INSERT INTO calls (id, step, kind, sent_at) VALUES (?, ?, ?, ?)", call, plan, kind, now()
+        )
+        try:
+            yield opened
+""",
+        """        try:
+            yield opened
+            await self._database.write(
+                "INSERT INTO calls (id, step, kind, sent_at) VALUES (?, ?, ?, ?)", call, plan, kind, now()
+            )
+""",
+    ),
+    "end_the_groups_in_another_transaction": Mutant(
+        "store.ledger",
+        "[(ending, plan, number) for number in groups]",
+        "[(ending, plan, number) for number in groups[1:]]",
+    ),
+    "adopt_without_looking_at_the_parent": Mutant(
+        "rules.settlement",
+        "found = [node for node in new if node.prev_model_checkpoint_id == claim.head_before]",
+        "found = new",
+    ),
+    "leave_what_has_accumulated": Mutant(
+        "settling", "            await self._set_head(step.head_before)", "            await anyio.sleep(0)"
+    ),
+    "do_not_compare_counts": Mutant(
+        "settling", "num_datums=await self.ledger.datums(step.id) if counts else None", "num_datums=None"
+    ),
+    "forget_strays": Mutant(
+        "store.ledger", "stray.value FROM steps", "stray.value FROM (SELECT '[]' AS strays) AS steps"
+    ),
+    "do_not_watch_for_a_late_step": Mutant("settling", "watch_s=self.settle_s", "watch_s=0"),
+    "believe_a_list_that_lags": Mutant(
+        "settling", "        until = anyio.current_time() + self.settle_s\n", "        until = 0.0\n"
+    ),
+    "take_an_answer_for_proof": Mutant(
+        "stages.train",
+        "wrong = await trainer.settler.confirm(await _open(trainer), answer.checkpoint_id)",
+        "wrong = None",
+    ),
+    "train_on_what_is_too_old": Mutant(
+        "rules.batching", "self._step - 1 - g.oldest_version > self._staleness", "False"
+    ),
+}
+
+
+class _Loader(SourceFileLoader):
+    def __init__(self, name: str, path: str, mutant: Mutant) -> None:
+        super().__init__(name, path)
+        self._mutant = mutant
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        text = self.get_source(fullname) or ""
+        if text.count(self._mutant.before) != 1:
+            raise ValueError(f"{fullname}: this is not there once: {self._mutant.before!r}")
+        return compile(text.replace(self._mutant.before, self._mutant.after), self.path, "exec")
+
+
+class _Finder(MetaPathFinder):
+    def __init__(self, mutant: Mutant) -> None:
+        self._mutant = mutant
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is None or fullname != f"hud_orchestrator.{self._mutant.module}" or spec.origin is None:
+            return None
+        spec.loader = _Loader(fullname, spec.origin, self._mutant)
+        return spec
+
+
+def seeds_until_caught(name: str, *, most: int = SEEDS) -> tuple[int, Any] | None:
+    """The number of seeds and what was noticed; before the product is imported, so once per process."""
+    sys.meta_path.insert(0, _Finder(MUTANTS[name]))
+    from tests.simulation.run import simulate
+
+    for seed in range(most):
+        try:
+            simulate(seed)
+        except Exception as error:  # however it shows
+            return seed + 1, error
+    return None
+
+
+def main(names: Sequence[str]) -> int:
+    """Say of each mutant how it was caught; several run in a process each."""
+    if len(names) != 1:
+        commands = [[sys.executable, "-m", "tests.simulation.mutants", name] for name in names or MUTANTS]
+        return sum(run(command, check=False).returncode for command in commands)
+    caught = seeds_until_caught(names[0])
+    if caught is None:
+        print(f"{names[0]}: not in {SEEDS} seeds", flush=True)
+        return 1
+    print(f"{names[0]}: {caught[0]} seeds: {' '.join(str(caught[1]).split())[:160]}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
