@@ -27,6 +27,7 @@ from hud_orchestrator.assembly import (
 from hud_orchestrator.attempt import Attempts
 from hud_orchestrator.client_loss import Differentiate
 from hud_orchestrator.clients.catalog import Catalog
+from hud_orchestrator.clients.hosted import HostedRollouts
 from hud_orchestrator.clients.training import Training
 from hud_orchestrator.clients.transport import Transport
 from hud_orchestrator.config.load import LoadedRun
@@ -40,7 +41,7 @@ from hud_orchestrator.errors import ConfigError, ExitCode, exit_code_of, leaves
 from hud_orchestrator.feedback import Drain, PolicyCell
 from hud_orchestrator.metrics import Scoreboard
 from hud_orchestrator.placements import placement
-from hud_orchestrator.resume import Standing, find_or_fork, standing
+from hud_orchestrator.resume import Standing, find_or_fork, standing, without_forgotten
 from hud_orchestrator.rules.order import Order
 from hud_orchestrator.settings import redacted
 from hud_orchestrator.stages.train import Trainer
@@ -160,7 +161,7 @@ async def _pipeline(
         rl, api, gateway = await _transports(stack, addresses, sampling=run.rollout.concurrency)
         board.phase = "preparing the model"
         catalog = Catalog(api)
-        stand = await _stand(loaded, catalog, store)
+        stand = await _stand(loaded, catalog, api, store)
         model, slug = stand.model, stand.model.model_name
         training = Training(rl, model_id=model.id, timeout_s=run.trainer.call_timeout_s)
         if differentiate is None:
@@ -228,13 +229,13 @@ async def _order(
     return curriculum
 
 
-async def _stand(loaded: LoadedRun, catalog: Catalog, store: Store) -> Standing:
+async def _stand(loaded: LoadedRun, catalog: Catalog, api: Transport, store: Store) -> Standing:
     """Find or fork the model, and settle what an earlier end left open."""
     base = base_model(loaded)
     slug = await store.history.get("slug") or loaded.run.model.slug
     model = await find_or_fork(catalog, slug=slug, base=base)
     await store.history.set("slug", model.model_name)
-    return await standing(
+    stand = await standing(
         catalog=catalog,
         model=model,
         base=base,
@@ -244,6 +245,7 @@ async def _stand(loaded: LoadedRun, catalog: Catalog, store: Store) -> Standing:
         ledger=store.ledger,
         trajectories=store.trajectories,
     )
+    return await without_forgotten(stand, HostedRollouts(api), store.trajectories)
 
 
 async def _complete(run: RunFile, store: Store) -> bool:
