@@ -27,6 +27,7 @@ from hud_orchestrator.assembly import (
 from hud_orchestrator.attempt import Attempts
 from hud_orchestrator.client_loss import Differentiate
 from hud_orchestrator.clients.catalog import Catalog
+from hud_orchestrator.clients.hosted import HostedRollouts
 from hud_orchestrator.clients.training import Training
 from hud_orchestrator.clients.transport import Network, Transport
 from hud_orchestrator.config.load import LoadedRun
@@ -39,7 +40,7 @@ from hud_orchestrator.embedded import Addresses
 from hud_orchestrator.errors import ConfigError, ExitCode, exit_code_of, leaves
 from hud_orchestrator.feedback import Drain, PolicyCell
 from hud_orchestrator.metrics import Scoreboard
-from hud_orchestrator.resume import Standing, find_or_fork, standing
+from hud_orchestrator.resume import Standing, find_or_fork, standing, without_forgotten
 from hud_orchestrator.rules.order import Order
 from hud_orchestrator.seams import Edges
 from hud_orchestrator.settings import redacted
@@ -167,7 +168,7 @@ async def _pipeline(
         )
         board.phase = "preparing the model"
         catalog = Catalog(api)
-        stand = await _stand(loaded, catalog, store)
+        stand = await _stand(loaded, catalog, api, store)
         model, slug = stand.model, stand.model.model_name
         training = Training(rl, model_id=model.id, timeout_s=run.trainer.call_timeout_s)
         if differentiate is None:
@@ -239,7 +240,7 @@ async def _order(
     return curriculum
 
 
-async def _stand(loaded: LoadedRun, catalog: Catalog, store: Store) -> Standing:
+async def _stand(loaded: LoadedRun, catalog: Catalog, api: Transport, store: Store) -> Standing:
     """Find or fork the model, and settle what an earlier end left open."""
     base = base_model(loaded)
     slug = await store.history.get("slug") or loaded.run.model.slug
@@ -248,13 +249,14 @@ async def _stand(loaded: LoadedRun, catalog: Catalog, store: Store) -> Standing:
     # The embedded service ended with the daemon, and its unapplied gradients with it.
     survived = loaded.run.service == "hud"
     settle_s = loaded.run.trainer.settle_s if survived else 0.0
-    return await standing(
+    stand = await standing(
         settler=_settler(loaded.run, catalog, model.id, store, settle_s=settle_s),
         model=model,
         base=base,
         keeps_gradients=survived,
         trajectories=store.trajectories,
     )
+    return await without_forgotten(stand, HostedRollouts(api), store.trajectories)
 
 
 def _settler(run: RunFile, catalog: Catalog, model_id: str, store: Store, *, settle_s: float) -> Settler:

@@ -213,5 +213,5 @@ def _reason(breaker: Breaker) -> str:
 
 def _hopeless(what: str, last: Rollout) -> RunFailed | ServiceUnreachable:
     reason = last.detail or last.outcome
-    text = f"{what}, the last with: {reason}; mend the environment or the gateway and run again"
+    text = f"{what}, the last with: {reason}; mend it and run again"
     return ServiceUnreachable(text) if last.outcome is Outcome.GATEWAY_FAILED else RunFailed(text)

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from hud_orchestrator.clients.catalog import Catalog
+from hud_orchestrator.clients.hosted import HostedRollouts
 from hud_orchestrator.errors import ConfigError, RequestRejected, RunFailed
 from hud_orchestrator.logs import get_logger
-from hud_orchestrator.records import Group, Policy
+from hud_orchestrator.records import Ending, Group, Policy
 from hud_orchestrator.rules.settlement import NotApplied
 from hud_orchestrator.settling import Settler
 from hud_orchestrator.store.trajectories import Trajectories
@@ -101,6 +102,37 @@ async def standing(
         ended=frozenset(await trajectories.ended()),
         waiting=tuple(await trajectories.waiting()),
     )
+
+
+async def without_forgotten(
+    stand: Standing, platform: HostedRollouts, trajectories: Trajectories
+) -> Standing:
+    """*stand* without the groups that wait for a training which would be refused.
+
+    A hosted rollout trains by what the service knows of its trace, and the embedded service forgets that
+    when it ends.
+    """
+    lost = [
+        group.number
+        for group in stand.waiting
+        if not all([await _is_known(platform, r.trace_id) for r in group.rollouts if r.remote])
+    ]
+    for number in lost:
+        ending, step = Ending.NO_TOKENS, stand.policy.version + 1
+        await trajectories.end(number, ending=ending, step=step)
+        log.info("group.dropped", group=number, step=step, reason=ending, detail="its traces are forgotten")
+    return replace(
+        stand,
+        ended=stand.ended | set(lost),
+        waiting=tuple(group for group in stand.waiting if group.number not in lost),
+    )
+
+
+async def _is_known(platform: HostedRollouts, trace_id: str) -> bool:
+    try:
+        return (await platform.state(trace_id)).num_turns != 0
+    except RequestRejected:
+        return False
 
 
 async def _fork(catalog: Catalog, base: str, *, name: str) -> Model:

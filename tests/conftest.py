@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-HUD_VARIABLES = (
+ADDRESSES = (
     "HUD_API_KEY", "HUD_RL_URL", "HUD_API_URL", "HUD_GATEWAY_URL", "HUD_TELEMETRY_URL", "HUD_RUNTIME_URL",
-    "HUD_TELEMETRY_ENABLED",
 )  # fmt: skip
+"""What leads a client to a service: all of what its environment file says."""
+
+HUD_VARIABLES = (*ADDRESSES, "HUD_TELEMETRY_ENABLED")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -43,10 +43,14 @@ def test_an_agent_of_ones_own_trains_and_its_turns_extend_token_for_token(remote
         assert second["prompt_token_ids"][: len(said)] == said
 
 
-def test_an_agent_that_raises_is_an_outcome_and_its_group_is_dropped(remote_run: Runner) -> None:
+def test_an_agent_that_always_raises_drops_its_groups_and_is_given_up(
+    remote_run: Runner,
+) -> None:
     done = with_agent(remote_run, "my_agents:Broken").run()
 
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr
+    assert "the agent: 8 of 8 attempts failed" in done.stderr.splitlines()[-1]
+    assert "KeyError: 'lost my notes'; mend it and run again" in done.stderr.splitlines()[-1]
     (row,) = remote_run.query("SELECT DISTINCT outcome, phase, detail FROM rollouts")
     assert row == ("agent_error", "act", "KeyError: 'lost my notes'")
     assert remote_run.query("SELECT DISTINCT ending FROM groups") == [("partial",)]

@@ -68,7 +68,7 @@ def test_a_list_that_the_taskset_lacks_is_named_with_those_it_has(remote_run: Ru
 
     assert done.returncode == 2
     assert "'training'" in done.stderr
-    assert "['heldout', 'train']" in done.stderr
+    assert "it has heldout, train" in done.stderr
 
 
 def test_a_taskset_that_cannot_be_imported_says_why(remote_run: Runner) -> None:

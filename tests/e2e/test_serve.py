@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.conftest import HUD_VARIABLES
+from tests.conftest import ADDRESSES
 from tests.e2e.conftest import until_line
 
 
@@ -38,7 +38,7 @@ def test_any_client_finds_it_by_the_environment_file(tmp_path: Path, environ: di
 
     assert code == 0
     assert stat.S_IMODE((tmp_path / "service.env").stat().st_mode) == 0o600
-    assert set(addresses) == set(HUD_VARIABLES)
+    assert set(addresses) == set(ADDRESSES)
     assert refused.status_code == 401
     assert {"tiny", "smollm2-135m"} <= {model["model_name"] for model in found["items"]}
     assert addresses["HUD_API_KEY"] not in output
