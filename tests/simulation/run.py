@@ -9,10 +9,13 @@ import shutil
 import sqlite3
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+
+import structlog
 
 from hud_orchestrator import logs
 from hud_orchestrator.config.load import LoadedRun
@@ -57,16 +60,31 @@ def simulate(seed: int, *, steps: int = STEPS, begun: Callable[[World], None] = 
     Raises:
         Broken: an invariant does not hold.
     """
-    gc.freeze()  # collections after each death look at what that life made alone
-    random.seed(seed)  # what the product draws without a stream of its own: the jitter of waits
     directory = Path(tempfile.mkdtemp(prefix=f"sim-{seed}-", dir=ROOT))
     try:
-        world = World(seed, steps, directory)
-        begun(world)
-        return world.run()
+        with _on_our_own(seed):
+            world = World(seed, steps, directory)
+            begun(world)
+            return world.run()
     finally:
-        gc.unfreeze()
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def _on_our_own(seed: int) -> Iterator[None]:
+    """Change what a process has one of, and leave it as it was: other tests share the process."""
+    configured, config, state = structlog.is_configured(), structlog.get_config(), random.getstate()
+    gc.freeze()  # collections after each death look at what that life made alone
+    random.seed(seed)  # what the product draws without a stream of its own: the jitter of waits
+    logs.configure(stream=None, as_json=True, level="error")
+    try:
+        yield
+    finally:
+        structlog.configure(**config)
+        if not configured:
+            structlog.reset_defaults()
+        random.setstate(state)
+        gc.unfreeze()
 
 
 class World:
@@ -96,7 +114,6 @@ class World:
             Broken: an invariant does not hold.
         """
         began = self.clock.now
-        logs.configure(stream=None, as_json=True, level="error")
         self._schedule_restart()
         while True:
             end = self._live()
