@@ -1,4 +1,8 @@
-"""The SQLite file of a run: one connection, one thread, every commit on disk before it returns."""
+"""The SQLite file of a run: one connection, one thread, every commit on disk before it returns.
+
+But for what is worth less than the wait for a disk: that survives the end of the process, and reaches the
+disk with the next commit that waits for it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -80,9 +84,18 @@ class Database:
         """All rows of a query."""
         return await self._run(lambda: self._connection.execute(sql, parameters).fetchall())
 
-    async def transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run *work* in one transaction: all of it is on disk when this returns, or none of it."""
-        return await self._run(lambda: self._transact(work))
+    async def transaction(
+        self, work: Callable[[sqlite3.Connection], T], *, survives: Literal["power cut", "kill"] = "power cut"
+    ) -> T:
+        """Run *work* in one transaction: all of it is kept when this returns, or none of it.
+
+        Args:
+            work: what to do.
+            survives: the worst that may come next without losing it.
+        """
+        if survives == "power cut":
+            return await self._run(lambda: self._transact(work))
+        return await self._run(lambda: self._transact_unsynced(work))
 
     def close(self) -> None:
         """Fold the write-ahead log into the file and close it."""
@@ -98,6 +111,13 @@ class Database:
                 raise
             self._connection.execute("COMMIT")
             return result
+
+    def _transact_unsynced(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+        try:
+            return self._transact(work)
+        finally:
+            self._connection.execute("PRAGMA synchronous = FULL")
 
     def _prepare(self) -> None:
         self._connection.execute("PRAGMA journal_mode = WAL")
