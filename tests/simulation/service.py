@@ -50,9 +50,12 @@ class Answer:
 class SimulatedService:
     """Answers requests at once; when they arrive is the network's matter."""
 
-    def __init__(self, rng: Random, *, idempotent: bool, list_lag_s: float, gateway_lag_s: float) -> None:
+    def __init__(
+        self, rng: Random, *, idempotent: bool, counts: bool, list_lag_s: float, gateway_lag_s: float
+    ) -> None:
         self._rng = rng
         self._idempotent = idempotent
+        self._counts = counts
         self._list_lag_s = list_lag_s
         self._gateway_lag_s = gateway_lag_s
         self._done: dict[str, Answer] = {}
@@ -153,7 +156,7 @@ class SimulatedService:
                 "id": node.id,
                 "prev_model_checkpoint_id": node.parent,
                 "is_active": node.id == head,
-                "num_datums": len(node.traces),
+                "num_datums": len(node.traces) if self._counts else None,
             }
             for node in known
         ]
