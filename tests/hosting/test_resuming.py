@@ -43,6 +43,8 @@ async def test_groups_whose_traces_are_forgotten_are_over_and_the_others_wait(
         model=Model(id="m", model_name="m"),
         policy=Policy(version=4, checkpoint="c"),
         versions={},
+        abandoned=frozenset(),
+        went_back=None,
         ended=frozenset({0}),
         waiting=(trained_here, remembered, half),
     )
