@@ -38,7 +38,13 @@ from hud_orchestrator.embedded import Addresses
 from hud_orchestrator.errors import ConfigError, ExitCode, RunPaused, exit_code_of, leaves
 from hud_orchestrator.feedback import Drain, PolicyCell
 from hud_orchestrator.metrics import Scoreboard
-from hud_orchestrator.resume import Standing, find_or_fork, standing, without_forgotten
+from hud_orchestrator.resume import (
+    Standing,
+    find_or_fork,
+    standing,
+    without_forgotten,
+    without_stale,
+)
 from hud_orchestrator.rounds import order_of, restore_board, train_to_the_end
 from hud_orchestrator.seams import Edges
 from hud_orchestrator.settings import redacted
@@ -69,7 +75,7 @@ async def run_daemon(loaded: LoadedRun, *, board: Scoreboard, edges: Edges = REA
     """
     directory = RunDirectory(loaded.run.directory)
     with directory.held():
-        database = Database(directory.store, runner=edges.disk)
+        database = Database(directory.store, disk=edges.disk)
         try:
             logs.copy_to(directory.log)
             store = Store.over(database)
@@ -248,7 +254,8 @@ async def _stand(loaded: LoadedRun, catalog: Catalog, api: Transport, store: Sto
         trajectories=store.trajectories,
         rollbacks=store.rollbacks,
     )
-    return await without_forgotten(stand, HostedRollouts(api), store.trajectories)
+    stand = await without_forgotten(stand, HostedRollouts(api), store.trajectories)
+    return await without_stale(stand, store.trajectories, staleness=loaded.run.pipeline.staleness)
 
 
 def _settler(run: RunFile, catalog: Catalog, model_id: str, store: Store, *, settle_s: float) -> Settler:

@@ -9,7 +9,7 @@ from hud_orchestrator.assembly import make_curriculum, make_order
 from hud_orchestrator.config.run import RunFile
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.metrics import Scoreboard
-from hud_orchestrator.resume import Standing, standing
+from hud_orchestrator.resume import Standing, standing, without_stale
 from hud_orchestrator.rules.order import Order
 from hud_orchestrator.store.history import History
 from hud_orchestrator.store.store import Store
@@ -40,7 +40,7 @@ async def train_to_the_end(pipeline: Pipeline) -> None:
 async def _rewound(pipeline: Pipeline) -> Pipeline:
     """The pipeline at the step that it is asked to go back to; by the very way that a start takes."""
     before, store = pipeline.standing, pipeline.store
-    stand = await standing(
+    went_back = await standing(
         settler=pipeline.trainer.settler,
         model=before.model,
         base=None,  # nothing is forked: a step is over
@@ -48,6 +48,7 @@ async def _rewound(pipeline: Pipeline) -> Pipeline:
         trajectories=store.trajectories,
         rollbacks=store.rollbacks,
     )
+    stand = await without_stale(went_back, store.trajectories, staleness=pipeline.run.pipeline.staleness)
     pipeline.policy.go_back(stand.policy, history=stand.versions, abandoned=stand.abandoned)
     await restore_board(pipeline.board, stand, store.history)
     await pipeline.watch.load()
@@ -83,4 +84,6 @@ async def restore_board(board: Scoreboard, stand: Standing, history: History) ->
             }
         )
     if steps:
-        log.info("run.resumed", after_step=stand.policy.version, waiting_groups=len(stand.waiting))
+        log.info("run.resumed", after_step=stand.policy.version)
+    for group in (*stand.waiting, *stand.begun):
+        log.info("group.readmitted", group=group.number, members=len(group.rollouts), whole=group.whole)

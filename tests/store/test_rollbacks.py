@@ -65,7 +65,7 @@ async def test_the_history_is_cut_and_what_was_trained_stays_trained(
     assert await store.history.taken() == 3
     assert [one.version for one in await store.history.evaluations()] == [1]
     assert await store.trajectories.ended() == {1, 2, 3, 5}
-    assert [one.number for one in await store.trajectories.waiting()] == [4]
+    assert [one.number for one in await store.trajectories.unended()] == [4]
     endings = await database.read("SELECT number, ending FROM groups ORDER BY number")
     assert [row["ending"] for row in endings] == ["trained", "trained", "trained", None, "rolled_back"]
     # The tree has them, and so they are explained.
@@ -99,7 +99,7 @@ async def test_what_was_sampled_elsewhere_may_be_of_any_policy_since(store: Stor
     )
 
     assert await gone_back(store, 2) == 1
-    assert await store.trajectories.waiting() == []
+    assert await store.trajectories.unended() == []
 
 
 async def test_a_checkpoint_of_an_abandoned_step_is_never_another_steps(store: Store) -> None:
@@ -169,5 +169,7 @@ def test_a_store_that_was_brought_up_to_date_is_like_a_new_one(tmp_path: Path) -
 def test_endings_are_those_of_the_schema(database: Database, tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "store.db")
     for number, ending in enumerate(Ending):
-        connection.execute("INSERT INTO groups (number, task, ending) VALUES (?, '{}', ?)", (number, ending))
+        connection.execute(
+            "INSERT INTO groups (number, task, size, ending) VALUES (?, '{}', 1, ?)", (number, ending)
+        )
     connection.close()

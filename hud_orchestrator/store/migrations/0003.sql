@@ -7,7 +7,7 @@ ALTER TABLE rollouts ADD COLUMN began_at TEXT;
 ALTER TABLE rollouts ADD COLUMN steps TEXT NOT NULL DEFAULT '[]';
 
 -- What a group says about its task stands with the group, so that a curriculum reads no rollouts.
--- A group may also end with a lost step, or with a rollback.
+-- A group may also end with a lost step or a rollback, and be there before its last member has ended.
 CREATE TABLE groups_3 (
     number INTEGER PRIMARY KEY,
     task   TEXT NOT NULL,
@@ -15,10 +15,14 @@ CREATE TABLE groups_3 (
            ('trained', 'no_spread', 'no_gradient', 'failed', 'partial', 'no_tokens', 'stale', 'lost',
             'not_finite', 'rolled_back')),
     step   INTEGER,
+    size   INTEGER NOT NULL CHECK (size >= 1),
     rewards TEXT NOT NULL DEFAULT '[]',
     rollback INTEGER REFERENCES rollbacks (id)
 ) STRICT;
-INSERT INTO groups_3 (number, task, ending, step) SELECT number, task, ending, step FROM groups;
+INSERT INTO groups_3 (number, task, ending, step, size)
+    SELECT number, task, ending, step,
+           max(1, (SELECT count(*) FROM rollouts WHERE group_number = groups.number))
+    FROM groups;
 DROP TABLE groups;
 ALTER TABLE groups_3 RENAME TO groups;
 UPDATE groups SET rewards = (
