@@ -96,7 +96,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """How many have been set and are not over."""
         return sum(not handle.cancelled() for handle in self._scheduled)  # type: ignore[attr-defined]
 
-    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+    def add_signal_handler(self, sig: int, callback: Callable[..., Any], *args: Any) -> None:  # type: ignore[override]
         """Let :meth:`signal` call it."""
         self._handlers[sig] = partial(callback, *args)
 

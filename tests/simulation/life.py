@@ -7,10 +7,8 @@ when they are taken apart is undone, by putting the store back to what had reach
 from __future__ import annotations
 
 import asyncio
-import sys
-import warnings
-from collections.abc import AsyncGenerator, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,10 +89,9 @@ class Process:
     def _buried(self) -> End:
         """Keep what was on disk when the process died, and take it apart."""
         self.disk.keep()
-        with _unheard():
-            for task in asyncio.all_tasks(self.loop):
-                task._log_destroy_pending = False  # type: ignore[attr-defined]
-                _take_apart(task.get_coro())
+        for task in asyncio.all_tasks(self.loop):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            _take_apart(task.get_coro())
         self.disk.put_back()
         return End(killed=True)
 
@@ -110,17 +107,6 @@ class Process:
     @asynccontextmanager
     async def _placement(self, _: LoadedRun, __: RunDirectory) -> AsyncGenerator[SimulatedPlacement, None]:
         yield self.placement
-
-
-@contextmanager
-def _unheard() -> Iterator[None]:
-    """Say nothing of what goes wrong when coroutines are taken apart without their loop."""
-    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        sys.unraisablehook = hook
 
 
 def _take_apart(coroutine: Coroutine[Any, Any, Any] | Any) -> None:

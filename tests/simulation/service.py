@@ -37,6 +37,8 @@ class Slug:
     batches: list[tuple[str, ...]] = field(default_factory=list)
     heads: list[tuple[float, str | None]] = field(default_factory=list)
     """Every head and since when, newest last."""
+    listed_at: float = 0.0
+    """When somebody looked last."""
 
 
 @dataclass(slots=True)
@@ -148,6 +150,7 @@ class SimulatedService:
         return None
 
     def _checkpoints(self, slug: Slug, now: float) -> Answer:
+        slug.listed_at = now
         known = [node for node in slug.nodes if now - node.at >= self._list_lag_s]
         ids = {node.id for node in known}
         head = slug.head if slug.head in ids else (known[-1].id if known else None)
