@@ -90,8 +90,8 @@ class Daemon:
         return self.mix.ends[self.lives - 1] if self.lives <= len(self.mix.ends) else None
 
     def _count(self, end: End) -> None:
-        said = "killed" if end.killed else f"ended with {end.code}: {end.error or 'done'}"
-        self.tell(f"life {self.lives}: {said}")
+        error = str(end.error or "done").replace(str(self.loaded.run.directory), "")
+        self.tell(f"life {self.lives}: " + ("killed" if end.killed else f"ended with {end.code}: {error}"))
         self.kills += end.killed
         if end.killed:
             return
