@@ -21,22 +21,14 @@ log = get_logger()
 
 async def line_of(history: History) -> Line:
     """The steps that are over, as they stand."""
-    steps = await history.steps()
-    return Line(
-        first_head=await history.get("first_head") or None, checkpoints=[step.checkpoint for step in steps]
-    )
+    return Line(first_head=await history.get("first_head") or None, checkpoints=await history.made())
 
 
 async def best_of(history: History) -> Target | None:
-    """The best checkpoint of the present line: by its evaluations; without any, by training rewards.
-
-    A step's mean reward is taken for that of the policy before it, from which it was sampled.
-    """
-    scores = {one.version: one.reward for one in await history.evaluations()}
-    if not scores:
-        steps = await history.steps()
-        scores = {s.number - 1: s.metrics["reward_mean"] for s in steps if "reward_mean" in s.metrics}
-    return best(await line_of(history), scores)
+    """The best checkpoint of the present line."""
+    evaluations = {one.version: one.reward for one in await history.evaluations()}
+    rewards = {step.number: step.metrics.get("reward_mean", 0.0) for step in await history.steps()}
+    return best(await line_of(history), evaluations=evaluations, rewards=rewards)
 
 
 async def go_back_if_asked(settler: Settler, rollbacks: Rollbacks, *, model_name: str) -> Rollback | None:

@@ -17,7 +17,7 @@ import json
 import math
 from collections.abc import AsyncGenerator, Mapping
 from http import HTTPStatus
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Protocol, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -195,7 +195,14 @@ class Transport:
         )
 
     async def submit(
-        self, path: str, body: BaseModel, *, reply: type[T], call: CallId, timeout_s: float
+        self,
+        path: str,
+        body: BaseModel,
+        *,
+        reply: type[T],
+        call: CallId,
+        timeout_s: float,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> T:
         """Send a training call once.
 
@@ -209,7 +216,7 @@ class Transport:
         request = f"POST {self.base_url}{path} (call {call})"
         try:
             response = await self._submitting.post(
-                path, content, headers={"Idempotency-Key": call}, timeout_s=timeout_s
+                path, content, headers={**headers, "Idempotency-Key": call}, timeout_s=timeout_s
             )
         except NoAnswer as error:
             if not error.connected:

@@ -152,3 +152,94 @@ def test_a_person_takes_a_run_back_that_goes_on(remote_run: Runner, checkpoints:
     assert remote_run.query("SELECT to_step, from_step, reason FROM rollbacks") == [(2, 4, "asked for")]
     back = remote_run.metrics("rollback")
     assert [line["step"] for line in back] == [2]
+
+
+FADING = """
+from pathlib import Path
+
+from hud_orchestrator import Environment
+
+env = Environment("arithmetic")
+SEEN = Path(__file__).with_name("seen")
+
+
+@env.template()
+async def add(a: int, b: int):
+    answer = yield f"{a}+{b}="
+    yield 1.0 if (answer or "").strip() == str(a + b) else 0.0
+
+
+@env.template()
+async def fade():
+    yield "1+1="
+    with SEEN.open("a") as file:
+        file.write("x")
+    yield 1 / len(SEEN.read_text())
+
+
+train = [add(a=a, b=b) for a in range(10, 50) for b in range(8)]
+heldout = [fade()]
+"""
+"""A held-out task that is worth less every time."""
+
+
+def test_the_best_checkpoint_outlives_pruning_and_what_was_pruned_is_refused(
+    local_run: Runner,
+) -> None:
+    fall = {"metric": "eval.reward", "falls_below_best": 0.1, "in_a_row": 3, "action": "roll_back", "most": 1}
+    local_run.write(
+        FADING,
+        run={"steps": 4},
+        evaluation={"every": 1},
+        local={"keep": {"last": 1, "best": False}},
+        guards=[fall],
+    )
+    done = local_run.run()
+
+    assert done.returncode == 0, done.stderr
+    # The weights that the fork began with were better, and no head can be set to them.
+    assert local_run.query("SELECT to_step, from_step FROM rollbacks") == [(1, 3)]
+    (first,) = local_run.query("SELECT checkpoint FROM steps WHERE number = 1")[0]
+    assert [line["checkpoint"] for line in local_run.metrics("rollback")] == [first]
+    assert all(line["grad_norm"] > 0 and line["cut_short_share"] == 0 for line in local_run.metrics())
+
+    assert "the next hud-orchestrate run does it" in ask(local_run, "--steps", "1").stdout
+    refused = local_run.run()
+
+    assert refused.returncode == 1
+    assert "the run cannot go back to step 3 (asked for)" in refused.stderr
+    assert "was pruned" in refused.stderr
+
+    # The best one is still there, and can be the last one.
+    assert ask(local_run, "--best").returncode == 0
+    kept = local_run.run("--set", "run.steps=1")
+
+    assert kept.returncode == 0, kept.stderr
+    states = local_run.query("SELECT to_step, state FROM rollbacks ORDER BY id")
+    assert states == [(1, "done"), (3, "refused"), (1, "done")]
+    assert local_run.summary()["head"] == first
+
+
+def test_a_pause_ends_the_run_once_and_a_lowered_rate_stays_low(remote_run: Runner) -> None:
+    remote_run.write(
+        run={"steps": 5},
+        taskset={"heldout": None},
+        guards=[
+            {**ALWAYS, "name": "look", "in_a_row": 2, "action": "pause"},
+            {**ALWAYS, "name": "slower", "cool_down": 0, "action": "lower_learning_rate", "floor": 2e-5},
+        ],
+    )
+    paused = remote_run.run()
+
+    assert paused.returncode == 79, paused.stderr
+    assert "paused by guard look, after step 2: reward_mean" in paused.stderr
+    assert remote_run.summary()["steps"] == 2
+
+    done = remote_run.run()
+
+    assert done.returncode == 0, done.stderr
+    assert remote_run.query("SELECT guard, step FROM firings ORDER BY id") == [
+        ("slower", 1), ("look", 2), ("slower", 2), ("slower", 3), ("slower", 4), ("slower", 5),
+    ]  # fmt: skip
+    rates = [rate for (rate,) in remote_run.query("SELECT learning_rate FROM steps ORDER BY number")]
+    assert rates == pytest.approx([1e-4, 5e-5, 2.5e-5, 2e-5, 2e-5])
