@@ -23,7 +23,7 @@ from hud_orchestrator.environments.tether import end_with_parent
 async def _serve(sessions: Sessions, connection: socket.socket) -> None:
     reader, writer = await asyncio.open_connection(sock=connection, limit=FRAME_LIMIT)
     with contextlib.suppress(ConnectionError):
-        await Session(sessions, writer).serve(reader)
+        await Session(sessions, writer, tells_ends=True).serve(reader)
 
 
 def main() -> None:
@@ -40,7 +40,9 @@ def main() -> None:
         sys.exit(1)
     # What a template prints is for people; the protocol has a socket of its own.
     sys.stdout = sys.stderr
-    asyncio.run(_serve(Sessions(known), connection))
+    import uvloop
+
+    uvloop.run(_serve(Sessions(known), connection))
 
 
 if __name__ == "__main__":
