@@ -51,7 +51,7 @@ def _group(number: int, tokens: int) -> Group:
         number=number,
         rollouts=tuple(
             Rollout(
-                ticket=Ticket(group=number, member=member, task=TASK),
+                ticket=Ticket(group=number, member=member, task=TASK, members=SIZE),
                 trace_id="0" * 32,
                 outcome=Outcome.FINISHED,
                 samples=(sample,),

@@ -40,7 +40,13 @@ from hud_orchestrator.embedded import Addresses
 from hud_orchestrator.errors import ConfigError, ExitCode, exit_code_of, leaves
 from hud_orchestrator.feedback import Drain, PolicyCell
 from hud_orchestrator.metrics import Scoreboard
-from hud_orchestrator.resume import Standing, find_or_fork, standing, without_forgotten
+from hud_orchestrator.resume import (
+    Standing,
+    find_or_fork,
+    standing,
+    without_forgotten,
+    without_stale,
+)
 from hud_orchestrator.rules.order import Order
 from hud_orchestrator.seams import Edges
 from hud_orchestrator.settings import redacted
@@ -79,7 +85,7 @@ async def run_daemon(loaded: LoadedRun, *, board: Scoreboard, edges: Edges = REA
     """
     directory = RunDirectory(loaded.run.directory)
     with directory.held():
-        database = Database(directory.store, runner=edges.disk)
+        database = Database(directory.store, disk=edges.disk)
         try:
             logs.copy_to(directory.log)
             store = Store(
@@ -256,7 +262,8 @@ async def _stand(loaded: LoadedRun, catalog: Catalog, api: Transport, store: Sto
         keeps_gradients=survived,
         trajectories=store.trajectories,
     )
-    return await without_forgotten(stand, HostedRollouts(api), store.trajectories)
+    stand = await without_forgotten(stand, HostedRollouts(api), store.trajectories)
+    return await without_stale(stand, store.trajectories, staleness=loaded.run.pipeline.staleness)
 
 
 def _settler(run: RunFile, catalog: Catalog, model_id: str, store: Store, *, settle_s: float) -> Settler:
@@ -297,7 +304,9 @@ async def _restore(history: History, stand: Standing, board: Scoreboard) -> None
     board.rewards = [step.metrics.get("reward_mean", 0.0) for step in steps]
     board.evaluations = [(e.version, e.reward) for e in await history.evaluations()]
     if steps:
-        log.info("run.resumed", after_step=stand.policy.version, waiting_groups=len(stand.waiting))
+        log.info("run.resumed", after_step=stand.policy.version)
+    for group in (*stand.waiting, *stand.begun):
+        log.info("group.readmitted", group=group.number, members=len(group.rollouts), whole=group.whole)
 
 
 async def _same_run(run: RunFile, history: History) -> None:

@@ -62,7 +62,8 @@ async def embedded_service(settings: dict[str, Any], *, log_file: Path) -> Async
     check_installed()
     key = SecretStr(secrets.token_urlsafe(24))
     with log_file.open("ab") as errors:
-        process = await _spawn({**settings, "api_key": key.get_secret_value()}, errors)
+        ours = {"api_key": key.get_secret_value(), "leases_outlive": False}
+        process = await _spawn({**settings, **ours}, errors)
     stopping = anyio.Event()
     try:
         url = await _ready(process, log_file)

@@ -66,6 +66,7 @@ EVENTS = frozenset(
         "checkpoint.discarded",
         "checkpoint.pruned",
         "head.set",
+        "lease.taken",
         "rollout.hosted",
         "environment.leased",
         "environment.returned",

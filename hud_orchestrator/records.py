@@ -201,10 +201,21 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """All attempts at one task, in member order."""
+    """Attempts at one task, in member order: all of them, or those that had ended before a restart."""
 
     number: int
     rollouts: tuple[Rollout, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether every attempt has ended."""
+        return len(self.rollouts) == self.rollouts[0].ticket.members
+
+    @property
+    def oldest_version(self) -> int | None:
+        """The oldest policy that sampled any of it, ``None`` without a turn."""
+        versions = [one.oldest_version for one in self.rollouts if one.oldest_version is not None]
+        return min(versions, default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from hud_orchestrator.clients.catalog import Catalog
@@ -33,6 +33,8 @@ class Standing:
     """Groups that are over."""
     waiting: tuple[Group, ...]
     """Groups that are finished and not trained on."""
+    begun: tuple[Group, ...] = ()
+    """Groups of which some members are finished."""
 
 
 async def find_or_fork(catalog: Catalog, *, slug: str, base: str | None) -> Model:
@@ -91,6 +93,7 @@ async def standing(
                 settler = replace(settler, model_id=model.id)
                 await settler.history.set("slug", model.model_name)
             await settler.close(step, verdict)
+    unended = await trajectories.unended()
     steps = await settler.history.steps()
     made = [s.checkpoint for s in steps if s.checkpoint is not None]
     checkpoint = made[-1] if made else await settler.history.get("first_head") or None
@@ -100,7 +103,8 @@ async def standing(
         policy=Policy(version=steps[-1].number if steps else 0, checkpoint=checkpoint),
         versions={s.checkpoint: s.number for s in steps if s.checkpoint is not None},
         ended=frozenset(await trajectories.ended()),
-        waiting=tuple(await trajectories.waiting()),
+        waiting=tuple(group for group in unended if group.whole),
+        begun=tuple(group for group in unended if not group.whole),
     )
 
 
@@ -113,18 +117,35 @@ async def without_forgotten(
     when it ends.
     """
     lost = [
-        group.number
-        for group in stand.waiting
+        group
+        for group in (*stand.waiting, *stand.begun)
         if not all([await _is_known(platform, r.trace_id) for r in group.rollouts if r.remote])
     ]
-    for number in lost:
-        ending, step = Ending.NO_TOKENS, stand.policy.version + 1
-        await trajectories.end(number, ending=ending, step=step)
-        log.info("group.dropped", group=number, step=step, reason=ending, detail="its traces are forgotten")
+    return await _without(stand, lost, Ending.NO_TOKENS, trajectories)
+
+
+async def without_stale(stand: Standing, trajectories: Trajectories, *, staleness: int) -> Standing:
+    """*stand* without the begun groups that would be too old by the time they are whole.
+
+    Those that are whole are swept when the batch is cut.
+    """
+    oldest = stand.policy.version - staleness
+    stale = [one for one in stand.begun if one.oldest_version is not None and one.oldest_version < oldest]
+    return await _without(stand, stale, Ending.STALE, trajectories)
+
+
+async def _without(
+    stand: Standing, lost: Sequence[Group], ending: Ending, trajectories: Trajectories
+) -> Standing:
+    step = stand.policy.version + 1
+    for group in lost:
+        await trajectories.add(group, ending=ending, step=step)
+        log.info("group.dropped", group=group.number, step=step, reason=ending, members=len(group.rollouts))
     return replace(
         stand,
-        ended=stand.ended | set(lost),
-        waiting=tuple(group for group in stand.waiting if group.number not in lost),
+        ended=stand.ended | {group.number for group in lost},
+        waiting=tuple(group for group in stand.waiting if group not in lost),
+        begun=tuple(group for group in stand.begun if group not in lost),
     )
 
 

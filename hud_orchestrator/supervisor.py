@@ -99,6 +99,7 @@ async def run_pipeline(pipeline: Pipeline) -> None:
                     both.start_soon(partial(
                         source, tickets, order=pipeline.order, group_size=run.rollout.group_size,
                         permits=permits, ended=standing.ended, waiting={g.number for g in standing.waiting},
+                        begun={g.number: g for g in standing.begun},
                     ), name="source")  # fmt: skip
                     both.start_soon(partial(
                         rollout, tickets_out, rollouts, attempter=pipeline.attempter,
@@ -108,7 +109,7 @@ async def run_pipeline(pipeline: Pipeline) -> None:
 
     async def judge() -> None:
         await collect(
-            rollouts_out, batches, groups=GroupTable(size=run.rollout.group_size), desk=desk,
+            rollouts_out, batches, groups=GroupTable(standing.begun), desk=desk,
             waiting=standing.waiting, last_step=run.run.steps,
         )  # fmt: skip
         # An attempt may have minutes to go before its worker would notice that nobody listens.

@@ -18,13 +18,14 @@ def rollout(
     outcome: Outcome = Outcome.FINISHED,
     version: int = 0,
     tokens: int = 2,
+    members: int = 2,
 ) -> Rollout:
     """A rollout with one turn of *tokens* tokens, or without a turn."""
     sample = Sample(
         prompt_token_ids=(1, 2), output_token_ids=(3,) * tokens, logprobs=(-0.5,) * tokens, version=version
     )
     return Rollout(
-        ticket=Ticket(group=group, member=member, task=TASK),
+        ticket=Ticket(group=group, member=member, task=TASK, members=members),
         trace_id=f"trace-{group}-{member}",
         outcome=outcome,
         samples=(sample,) if tokens else (),
@@ -75,5 +76,7 @@ def group(number: int = 0, *, rewards: tuple[float, ...] = (0.0, 1.0), version: 
     """A group whose members finished with *rewards*."""
     return Group(
         number=number,
-        rollouts=tuple(rollout(number, i, reward=r, version=version) for i, r in enumerate(rewards)),
+        rollouts=tuple(
+            rollout(number, i, reward=r, version=version, members=len(rewards)) for i, r in enumerate(rewards)
+        ),
     )

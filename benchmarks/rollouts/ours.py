@@ -130,7 +130,7 @@ async def _run(
             workers=plan.concurrency, board=board,
         ))  # fmt: skip
         stages.start_soon(partial(
-            collect, rollouts_out, batches, groups=GroupTable(size=GROUP), desk=desk, waiting=(), last_step=1
+            collect, rollouts_out, batches, groups=GroupTable(), desk=desk, waiting=(), last_step=1
         ))  # fmt: skip
         batch = await _first(batches_out)
         stages.cancel_scope.cancel()

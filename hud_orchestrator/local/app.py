@@ -20,6 +20,7 @@ from hud_orchestrator.local.chat_request import ChatRequest
 from hud_orchestrator.local.hosting.host import Hosting
 from hud_orchestrator.local.hosting.routes import hosting_routes
 from hud_orchestrator.local.hosting.tunnel import tunnel_route
+from hud_orchestrator.local.lease_routes import lease_routes
 from hud_orchestrator.local.openapi import Endpoint, describe
 from hud_orchestrator.local.openapi.replies import ChatCompletion, Health
 from hud_orchestrator.local.replies import GATEWAY_PATHS, OPENAI_PATHS, Refused, refuse
@@ -50,6 +51,7 @@ def build_app(service: Service, hosted: Hosting) -> Starlette:
         *(_gateway(path, chat) for path in GATEWAY_PATHS),
         *catalog_routes(service),
         *train_routes(service),
+        *lease_routes(service),
         *report_routes(service),
         *taskset_routes(service),
         *hosting_routes(service, hosted),

@@ -9,12 +9,14 @@ from starlette.responses import JSONResponse, Response
 
 from hud_orchestrator.local.bodies import read_body
 from hud_orchestrator.local.catalog import canonical
+from hud_orchestrator.local.lease_routes import fencing_token
 from hud_orchestrator.local.openapi import Endpoint, Query
 from hud_orchestrator.local.openapi.replies import HeadSet, OpenAIModels
 from hud_orchestrator.local.query import whole_number
 from hud_orchestrator.local.replies import Refused
 from hud_orchestrator.local.service import Service
 from hud_orchestrator.wire import Checkpoint, ForkRequest, Model, ModelPage, SetHeadRequest
+from hud_orchestrator.wire_writer import FENCING_TOKEN
 
 _PAGING = (
     Query(name="limit", text="Models at most; default: all."),
@@ -63,7 +65,8 @@ def catalog_routes(service: Service) -> list[Endpoint]:
             "Go to a checkpoint; what has accumulated is discarded",
             body=SetHeadRequest,
             reply=HeadSet,
-            refusals=[404, 410, 507],
+            refusals=[404, 409, 410, 507],
+            headers=[FENCING_TOKEN],
         ),
     ]
 
@@ -106,7 +109,8 @@ class _Calls:
 
     async def set_head(self, request: Request) -> Response:
         wanted, _ = await read_body(request, SetHeadRequest)
+        token = fencing_token(request)
         trained = await self.service.trained(request.path_params["id"])
         checkpoint_id = canonical(wanted.checkpoint_id)
-        await self.service.once.run(None, "", lambda: trained.set_head(checkpoint_id))
+        await self.service.once.run(None, "", lambda: trained.set_head(checkpoint_id, token=token))
         return JSONResponse({"checkpoint_id": checkpoint_id})

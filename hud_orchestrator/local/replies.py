@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from hud_orchestrator.errors import OrchestratorError
+from hud_orchestrator.wire_writer import FENCING_TOKEN
 
 GATEWAY_PATHS = ("/chat/completions", "/v1/chat/completions")
 """Paths of chat completions."""
@@ -26,12 +27,16 @@ _TYPES = {400: "invalid_request_error", 401: "authentication_error", 404: "inval
 class Refused(OrchestratorError):
     """A request that is answered with *status* and one clear line, and changed nothing it does not name."""
 
-    def __init__(self, status: int, detail: str, *, retry_after_s: int | None = None) -> None:
+    def __init__(
+        self, status: int, detail: str, *, retry_after_s: int | None = None, newest_token: int | None = None
+    ) -> None:
         # What a client sent may be quoted in it, line breaks and megabytes included.
         self.detail = " ".join(detail[:LONGEST_DETAIL].split())
         super().__init__(self.detail)
         self.status = status
         self.retry_after_s = retry_after_s
+        self.newest_token = newest_token
+        """Of the model's lease, when that is the reason."""
 
 
 def refuse(request: Request, refusal: Exception) -> Response:
@@ -41,6 +46,8 @@ def refuse(request: Request, refusal: Exception) -> Response:
     if request.url.path in OPENAI_PATHS:
         body |= openai_error(refusal)
     headers = {}
+    if refusal.newest_token is not None:
+        headers[FENCING_TOKEN] = str(refusal.newest_token)
     if refusal.retry_after_s is not None:
         headers["Retry-After"] = str(refusal.retry_after_s)
     elif request.url.path in OPENAI_PATHS:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from hud_orchestrator.local.catalog import Catalog, canonical
 from hud_orchestrator.local.engine import Engine
 from hud_orchestrator.local.engine_pool import EnginePool
+from hud_orchestrator.local.fence import Fence
 from hud_orchestrator.local.language_model import Recipe
 from hud_orchestrator.local.once import OnceOnly
 from hud_orchestrator.local.pinned import Pinned
@@ -47,6 +48,7 @@ class Service:
         self.traces = Traces()
         self.tasksets = Tasksets(settings.state_dir / "tasksets")
         self._pinned = Pinned()
+        self._fences: dict[str, Fence] = {}
         self._opening: dict[str, asyncio.Task[TrainedModel]] = {}
         self._bases: dict[str, Weights] = {}
 
@@ -61,6 +63,18 @@ class Service:
         if task is None or (task.done() and task.exception() is not None):
             task = self._opening[tree.record.id] = asyncio.create_task(self._open(tree))
         return await asyncio.shield(task)
+
+    def fence(self, handle: str) -> Fence:
+        """The lease of the fork with this id or slug, which need not be loaded.
+
+        Raises:
+            Refused: 404, or 422 for a base model.
+        """
+        tree = self.catalog.fork_of(handle)
+        if tree.record.id not in self._fences:
+            path = tree.directory / "lease.json"
+            self._fences[tree.record.id] = Fence(path, outlives=self.settings.leases_outlive)
+        return self._fences[tree.record.id]
 
     async def sampled(self, handle: str, checkpoint: str | None = None) -> tuple[Engine, Source]:
         """What to sample the model with this slug or id with: *checkpoint*, or its head.
@@ -144,7 +158,9 @@ class Service:
     async def _open(self, tree: Tree) -> TrainedModel:
         engine = await self.pool.get(_recipe(tree.record))
         state = await asyncio.to_thread(tree.load, tree.head)
-        return TrainedModel(tree, engine, state.on(engine.model.device), local=self.settings.local)
+        state = state.on(engine.model.device)
+        fence = self.fence(tree.record.id)
+        return TrainedModel(tree, engine, state, fence=fence, local=self.settings.local)
 
 
 def _recipe(record: ModelRecord) -> Recipe:

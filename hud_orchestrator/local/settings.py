@@ -38,5 +38,9 @@ class ServiceSettings(Section):
     """Sample one sequence at a time, in order of arrival, with deterministic kernels: the same
     requests in the same order give the same bits."""
 
+    leases_outlive: bool = True
+    """Whether a trainer that has a model on lease may still be there after the service has ended. Not where
+    a daemon has brought the service along: the one ends with the other."""
+
     local: LocalSection = LocalSection()
     """The run file's section about this service."""

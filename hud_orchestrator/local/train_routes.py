@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from hud_orchestrator.local.bodies import read_body
+from hud_orchestrator.local.lease_routes import fencing_token
 from hud_orchestrator.local.once import check_same_body, digest_of
 from hud_orchestrator.local.openapi import Endpoint
 from hud_orchestrator.local.service import Service
@@ -31,9 +32,11 @@ from hud_orchestrator.wire import (
     OptimStepRequest,
     OptimStepResult,
 )
+from hud_orchestrator.wire_writer import FENCING_TOKEN
 
 Body = TypeVar("Body", bound=BaseModel)
-_REFUSALS = (404, 409, 503)
+_REFUSALS = (404, 409, 503, 507)
+_HEADERS = ("Idempotency-Key", FENCING_TOKEN)
 
 
 def train_routes(service: Service) -> list[Endpoint]:
@@ -57,7 +60,7 @@ def train_routes(service: Service) -> list[Endpoint]:
             body=ForwardBackwardRequest,
             reply=ForwardBackwardResult,
             refusals=_REFUSALS,
-            headers=["Idempotency-Key"],
+            headers=_HEADERS,
         ),
         Endpoint(
             "POST",
@@ -67,7 +70,7 @@ def train_routes(service: Service) -> list[Endpoint]:
             body=ForwardRequest,
             reply=ForwardResult,
             refusals=_REFUSALS,
-            headers=["Idempotency-Key"],
+            headers=_HEADERS,
         ),
         Endpoint(
             "POST",
@@ -77,7 +80,7 @@ def train_routes(service: Service) -> list[Endpoint]:
             body=BackwardRequest,
             reply=ForwardBackwardResult,
             refusals=_REFUSALS,
-            headers=["Idempotency-Key"],
+            headers=_HEADERS,
         ),
         Endpoint(
             "POST",
@@ -86,8 +89,8 @@ def train_routes(service: Service) -> list[Endpoint]:
             "Step on what has accumulated, save a checkpoint, make it the head",
             body=OptimStepRequest,
             reply=OptimStepResult,
-            refusals=[*_REFUSALS, 507],
-            headers=["Idempotency-Key"],
+            refusals=_REFUSALS,
+            headers=_HEADERS,
         ),
     ]
 
@@ -99,6 +102,7 @@ class _Call(Generic[Body]):
     key: str | None
     """The client's key, told apart from the same key for another model or route."""
     digest: str
+    token: int | None
 
 
 async def _read(service: Service, request: Request, kind: type[Body]) -> _Call[Body]:
@@ -107,7 +111,7 @@ async def _read(service: Service, request: Request, kind: type[Body]) -> _Call[B
     key = request.headers.get("Idempotency-Key")
     route = request.url.path.rsplit("/", 1)[-1]
     scoped = f"{route}:{model.tree.record.id}:{key}" if key else None
-    return _Call(model, body, scoped, digest_of(raw))
+    return _Call(model, body, scoped, digest_of(raw), fencing_token(request))
 
 
 def _answer(result: BaseModel) -> Response:
@@ -130,7 +134,7 @@ class _Calls:
 
         async def work() -> ForwardBackwardResult:
             inputs = self.service.trajectories(call.body.inputs)
-            return await call.model.forward_backward(call.body, inputs)
+            return await call.model.forward_backward(call.body, inputs, token=call.token)
 
         return _answer(await self.service.once.run(call.key, call.digest, work))
 
@@ -138,14 +142,17 @@ class _Calls:
         call = await _read(self.service, request, ForwardRequest)
 
         async def work() -> ForwardResult:
-            return await call.model.forward(call.body, self.service.trajectories(call.body.inputs))
+            inputs = self.service.trajectories(call.body.inputs)
+            return await call.model.forward(call.body, inputs, token=call.token)
 
         return _answer(await self.service.once_large.run(call.key, call.digest, work))
 
     async def backward(self, request: Request) -> Response:
         call = await _read(self.service, request, BackwardRequest)
         return _answer(
-            await self.service.once.run(call.key, call.digest, lambda: call.model.backward(call.body))
+            await self.service.once.run(
+                call.key, call.digest, lambda: call.model.backward(call.body, token=call.token)
+            )
         )
 
     async def optim_step(self, request: Request) -> Response:
@@ -156,6 +163,8 @@ class _Calls:
             return _answer(model.result(node))
         return _answer(
             await self.service.once.run(
-                key, digest, lambda: model.optim_step(call.body, key=key, digest=digest)
+                key,
+                digest,
+                lambda: model.optim_step(call.body, token=call.token, key=key, digest=digest),
             )
         )

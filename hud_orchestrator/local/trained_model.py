@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from hud_orchestrator.config.local import LocalSection
@@ -19,6 +20,7 @@ from hud_orchestrator.local.client_loss import read_forward, tensors_of, weigh
 from hud_orchestrator.local.datums import Batch, Limits, read_batch
 from hud_orchestrator.local.describe import describe
 from hud_orchestrator.local.engine import Engine, Job
+from hud_orchestrator.local.fence import Fence
 from hud_orchestrator.local.forwards import Forwards
 from hud_orchestrator.local.gradient import compute_gradient
 from hud_orchestrator.local.logprobs import compute_logprobs
@@ -38,6 +40,7 @@ from hud_orchestrator.wire import (
     OptimStepResult,
     TrajectoryPayload,
 )
+from hud_orchestrator.wire_writer import WriterLease, WriterLeaseRequest
 
 log = get_logger()
 T = TypeVar("T")
@@ -51,14 +54,20 @@ NOTHING = (
 class TrainedModel:
     """A fork that is loaded. Its methods are called by the event loop only."""
 
-    def __init__(self, tree: Tree, engine: Engine, state: TrainState, *, local: LocalSection) -> None:
-        """Serve *tree* with *engine*, beginning at *state*, the state of its head."""
+    def __init__(
+        self, tree: Tree, engine: Engine, state: TrainState, *, fence: Fence, local: LocalSection
+    ) -> None:
+        """Serve *tree* with *engine*, beginning at *state*, the state of its head.
+
+        Calls pass *fence* in their turn: one that waited while the lease was given to another is refused.
+        """
         self.tree = tree
         self.engine = engine
         self._keep = local.keep
         self._tokens_per_microbatch = local.tokens_per_microbatch
         self._limits = Limits(engine.model.context, engine.model.vocab_size)
         self._one_at_a_time = asyncio.Lock()
+        self._fence = fence
         self._state = state
         self._pending = Pending()
         self._forwards = Forwards()
@@ -66,18 +75,18 @@ class TrainedModel:
         """What is sampled from now. The engine's thread reads it; a promotion replaces it."""
 
     async def forward_backward(
-        self, request: ForwardBackwardRequest, trajectories: Sequence[TrajectoryPayload]
+        self, request: ForwardBackwardRequest, trajectories: Sequence[TrajectoryPayload], *, token: int | None
     ) -> ForwardBackwardResult:
         """Add one batch's gradient to what has accumulated. *trajectories*: the inputs, resolved.
 
         Raises:
             Refused: the request is wrong (422) or its numbers are not finite (409). Nothing changed.
         """
-        async with self._one_at_a_time:
+        async with self._turn(token):
             return await self._add(read_batch(request, trajectories, self._limits), {})
 
     async def forward(
-        self, request: ForwardRequest, trajectories: Sequence[TrajectoryPayload]
+        self, request: ForwardRequest, trajectories: Sequence[TrajectoryPayload], *, token: int | None
     ) -> ForwardResult:
         """Log-probabilities under the current policy, and the id of one ``backward``.
 
@@ -87,7 +96,7 @@ class TrainedModel:
         Raises:
             Refused: the request is wrong (422) or the policy has diverged (409). Nothing changed.
         """
-        async with self._one_at_a_time:
+        async with self._turn(token):
             forward = read_forward(request, trajectories, self._limits)
             logprobs = await self._compute(
                 compute_logprobs(
@@ -100,21 +109,23 @@ class TrainedModel:
             forward_id = self._forwards.add(forward)
         return ForwardResult(forward_id=forward_id, data=tensors_of(forward, logprobs))
 
-    async def backward(self, request: BackwardRequest) -> ForwardBackwardResult:
+    async def backward(self, request: BackwardRequest, *, token: int | None) -> ForwardBackwardResult:
         """Add the gradient of a client's loss to what has accumulated, and use its forward up.
 
         Raises:
             Refused: 404 or 409, the forward; 422, the weights; 409, numbers that are not finite.
                 Nothing changed, and the forward can still be used if it could before.
         """
-        async with self._one_at_a_time:
+        async with self._turn(token):
             batch = weigh(self._forwards.get(request.forward_id), request)
             told = {name: value for name, value in request.metrics.items() if math.isfinite(value)}
             result = await self._add(batch, told)
             self._forwards.end(request.forward_id, "a backward has used it")
         return result
 
-    async def optim_step(self, request: OptimStepRequest, *, key: str | None, digest: str) -> OptimStepResult:
+    async def optim_step(
+        self, request: OptimStepRequest, *, token: int | None, key: str | None, digest: str
+    ) -> OptimStepResult:
         """Step on what has accumulated, save the node, make it the head.
 
         Raises:
@@ -123,7 +134,7 @@ class TrainedModel:
                 is kept.
         """
         check_settings(request)
-        async with self._one_at_a_time:
+        async with self._turn(token):
             if not self._pending.gradients:
                 raise Refused(409, NOTHING)
             try:
@@ -142,14 +153,14 @@ class TrainedModel:
         log.info("checkpoint.written", model=self.tree.record.slug, step=node.step, metrics=metrics)
         return self.result(node)
 
-    async def set_head(self, checkpoint_id: str) -> None:
+    async def set_head(self, checkpoint_id: str, *, token: int | None) -> None:
         """Go to a checkpoint, and discard what has accumulated, and the forwards.
 
         Raises:
             Refused: 404, there is no such checkpoint; 410, it was pruned; 507, the head could not be
                 written.
         """
-        async with self._one_at_a_time:
+        async with self._turn(token):
             node = self.tree.node(checkpoint_id)
             if node is not self.tree.head:
                 state = await asyncio.to_thread(lambda: self.tree.load(node).on(self.engine.model.device))
@@ -162,6 +173,20 @@ class TrainedModel:
             self._pending = Pending()
             self._forwards.end_all("the head was set since")
         log.info("head.set", model=self.tree.record.slug, checkpoint=checkpoint_id)
+
+    async def take_over(self, wanted: WriterLeaseRequest) -> WriterLease:
+        """Give the lease once the call in hand is over; a new holder finds nothing accumulated.
+
+        Raises:
+            Refused: 409, somebody else has it; 507, it could not be written.
+        """
+        async with self._one_at_a_time:
+            if await self._fence.take(wanted):
+                self._pending = Pending()
+                self._forwards.end_all("the model was taken on lease since")
+                log.info("lease.taken", model=self.tree.record.slug, holder=wanted.holder)
+            # Told from in here: once the turn is given up, the lease may be another's.
+            return self._fence.state()
 
     def made_by(self, key: str) -> Node | None:
         """The node that the ``optim-step`` with this idempotency key made, also before a restart."""
@@ -177,6 +202,12 @@ class TrainedModel:
             state_path=str(optimizer),
             model=self.tree.record.slug,
         )
+
+    @asynccontextmanager
+    async def _turn(self, token: int | None) -> AsyncGenerator[None, None]:
+        async with self._one_at_a_time:
+            await self._fence.admit(token)
+            yield
 
     async def _compute(self, job: Job[T]) -> T:
         return await asyncio.wrap_future(self.engine.run(job))

@@ -1,4 +1,8 @@
-"""Rollouts become groups, groups become batches; what does not train ends here, with a reason."""
+"""Rollouts become groups, groups become batches; what does not train ends here, with a reason.
+
+A graded rollout is written down before anything else becomes of it, so that a kill costs the attempts in
+flight and no others. Those that arrive while the last ones are written share the next transaction.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from hud_orchestrator.rules.batching import BatchCutter
 from hud_orchestrator.rules.grading import GradingRule
 from hud_orchestrator.rules.grouping import GroupTable
 from hud_orchestrator.store.trajectories import Trajectories
-from hud_orchestrator.streams import offer
+from hud_orchestrator.streams import offer, offered
 
 log = get_logger()
 
@@ -36,15 +40,16 @@ async def collect(
     """
     async with rollouts, batches:
         for group in waiting:
-            log.info("group.readmitted", group=group.number)
-            batch = await desk.place(group, written=True)
+            batch = await desk.place(group)
             if batch is not None and (not await offer(batches, batch) or batch.step == last_step):
                 return
         async for rollout in rollouts:
-            whole = groups.add(rollout)
-            batch = None if whole is None else await desk.place(whole, written=False)
-            if batch is not None and (not await offer(batches, batch) or batch.step == last_step):
-                return
+            arrived = [rollout, *offered(rollouts)]
+            await desk.trajectories.keep([one for one in arrived if one.reward is not None])
+            for whole in [known for one in arrived if (known := groups.add(one)) is not None]:
+                batch = await desk.place(whole)
+                if batch is not None and (not await offer(batches, batch) or batch.step == last_step):
+                    return
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,15 +62,12 @@ class Desk:
     trajectories: Trajectories
     dispatch: Dispatch
 
-    async def place(self, group: Group, *, written: bool) -> Batch | None:
+    async def place(self, group: Group) -> Batch | None:
         """Judge *group*; the batch that is now full, if one is."""
         verdict = self.grading.apply(group)
         ending = verdict if isinstance(verdict, Ending) else None
         step = self.cutter.step if ending else None
-        if not written:
-            await self.trajectories.add(group, ending=ending, step=step)
-        elif ending:
-            await self.trajectories.end(group.number, ending=ending, step=step)
+        await self.trajectories.add(group, ending=ending, step=step)
         self.cutter.saw(group)
         if isinstance(verdict, Ending):
             self._drop(group.number, verdict)

@@ -38,7 +38,7 @@ SELECT r.group_number, r.member, r.trace_id, json_extract(g.task, '$.slug') AS t
 FROM rollouts r JOIN groups g ON g.number = r.group_number WHERE r.group_number = ? AND r.member = ?
 """
 _WHOLE = """
-SELECT g.number AS number, g.task AS task, g.step AS step, g.ending AS ending, r.*
+SELECT g.number AS number, g.task AS task, g.size AS size, g.step AS step, g.ending AS ending, r.*
 FROM rollouts r JOIN groups g ON g.number = r.group_number
 """
 

@@ -1,4 +1,8 @@
-"""The SQLite file of a run: one connection, one thread, every commit on disk before it returns."""
+"""The SQLite file of a run: one connection, one thread, every commit on disk before it returns.
+
+But for what is worth less than the wait for a disk: that survives the end of the process, and reaches the
+disk with the next commit that waits for it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -22,22 +26,30 @@ log = get_logger()
 SCHEMA_VERSION = 3
 
 
-class Runner(Protocol):
-    """How blocking work is run: one piece after the other."""
+class Disk(Protocol):
+    """Where a store is kept, and how blocking work on it is run: one piece after the other."""
 
-    async def __call__(self, work: Callable[[], T]) -> T:
+    def open(self, path: Path) -> sqlite3.Connection:
+        """Open or create the file, without transactions of the driver's own."""
+        ...
+
+    async def run(self, work: Callable[[], T]) -> T:
         """Run *work* and return what it does."""
         ...
 
 
-class OneThread:
+class RealDisk:
     """Runs work in a thread, a piece at a time."""
 
     def __init__(self) -> None:
         # Work waits for its turn here and never runs side by side: a connection has one transaction.
         self._turn = anyio.CapacityLimiter(1)
 
-    async def __call__(self, work: Callable[[], T]) -> T:
+    def open(self, path: Path) -> sqlite3.Connection:
+        """Open or create the file."""
+        return sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+
+    async def run(self, work: Callable[[], T]) -> T:
         """Run *work*. Not abandoned on cancellation: a commit under way is waited for."""
         return await anyio.to_thread.run_sync(work, limiter=self._turn)
 
@@ -45,21 +57,22 @@ class OneThread:
 class Database:
     """Run SQL in a thread of its own, one transaction at a time."""
 
-    def __init__(self, path: Path, *, runner: Runner | None = None) -> None:
+    def __init__(self, path: Path, *, disk: Disk | None = None) -> None:
         """Open or create the file.
 
         Args:
             path: of the file.
-            runner: what runs the SQL; by default a thread.
+            disk: what opens it and runs the SQL; by default a thread does.
 
         Raises:
             StateUnwritable: the file cannot be written.
             StateError: it is not a store, or one of another version.
         """
         self.path = path
-        self._run = runner or OneThread()
+        disk = disk or RealDisk()
+        self._run = disk.run
         with _explained(path):
-            self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._connection = disk.open(path)
             self._connection.row_factory = sqlite3.Row
             self._prepare()
 
@@ -71,9 +84,18 @@ class Database:
         """All rows of a query."""
         return await self._run(lambda: self._connection.execute(sql, parameters).fetchall())
 
-    async def transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run *work* in one transaction: all of it is on disk when this returns, or none of it."""
-        return await self._run(lambda: self._transact(work))
+    async def transaction(
+        self, work: Callable[[sqlite3.Connection], T], *, survives: Literal["power cut", "kill"] = "power cut"
+    ) -> T:
+        """Run *work* in one transaction: all of it is kept when this returns, or none of it.
+
+        Args:
+            work: what to do.
+            survives: the worst that may come next without losing it.
+        """
+        if survives == "power cut":
+            return await self._run(lambda: self._transact(work))
+        return await self._run(lambda: self._transact_unsynced(work))
 
     def close(self) -> None:
         """Fold the write-ahead log into the file and close it."""
@@ -89,6 +111,13 @@ class Database:
                 raise
             self._connection.execute("COMMIT")
             return result
+
+    def _transact_unsynced(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+        try:
+            return self._transact(work)
+        finally:
+            self._connection.execute("PRAGMA synchronous = FULL")
 
     def _prepare(self) -> None:
         self._connection.execute("PRAGMA journal_mode = WAL")

@@ -58,13 +58,15 @@ CREATE TABLE calls (
 CREATE UNIQUE INDEX one_optim_step ON calls (step)
     WHERE kind = 'optim_step' AND (ending IS NULL OR ending = 'confirmed');
 
--- One row per group that was attempted to its end. No ending means finished and not yet trained on.
+-- One row per group with a graded member. No ending means not yet trained on, or not yet finished.
 CREATE TABLE groups (
     number INTEGER PRIMARY KEY,
     task   TEXT NOT NULL,
     ending TEXT CHECK (ending IN
            ('trained', 'no_spread', 'no_gradient', 'failed', 'partial', 'no_tokens', 'stale', 'lost')),
     step   INTEGER,
+    -- How many members it has when it is finished.
+    size   INTEGER NOT NULL CHECK (size >= 1),
     -- Of the members that were graded.
     rewards TEXT NOT NULL DEFAULT '[]'
 ) STRICT;

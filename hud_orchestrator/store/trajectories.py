@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +19,8 @@ COLUMNS = (
     "version_min", "version_max", "attempts", "seconds", "detail", "phase", "phases", "remote",
     "began_at", "steps",
 )  # fmt: skip
+INSERT_GROUP = "INSERT OR IGNORE INTO groups (number, task, size) VALUES (?, ?, ?)"
+MEMBERS = "SELECT member FROM rollouts WHERE group_number = ?"
 INSERT_ROLLOUT = f"INSERT INTO rollouts ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608
 
 
@@ -28,21 +30,33 @@ class Trajectories:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    async def keep(self, rollouts: Sequence[Rollout]) -> None:
+        """Write members of groups that are not whole yet. A power cut may cost the latest."""
+
+        def insert(connection: sqlite3.Connection) -> None:
+            groups = {rollout.ticket.group: rollout.ticket for rollout in rollouts}
+            rows(connection, INSERT_GROUP, [_group_row(ticket) for ticket in groups.values()])
+            rows(connection, INSERT_ROLLOUT, [_rollout_row(rollout) for rollout in rollouts])
+
+        if rollouts:
+            await self._database.transaction(insert, survives="kill")
+
     async def add(self, group: Group, *, ending: Ending | None, step: int | None = None) -> None:
-        """Write a whole group; without an ending it is finished and waits to be trained on."""
-        task = group.rollouts[0].ticket.task
+        """Write a group, and those of its members that are not kept yet.
+
+        Without an ending it is finished and waits to be trained on.
+        """
         rewards = [rollout.reward for rollout in group.rollouts if rollout.reward is not None]
 
         def insert(connection: sqlite3.Connection) -> None:
+            kept = {row["member"] for row in connection.execute(MEMBERS, (group.number,))}
+            missing = [one for one in group.rollouts if one.ticket.member not in kept]
+            connection.execute(INSERT_GROUP, _group_row(group.rollouts[0].ticket))
             connection.execute(
-                "INSERT INTO groups (number, task, ending, step, rewards) VALUES (?, ?, ?, ?, ?)",
-                (group.number, json.dumps(asdict(task)), ending, step, json.dumps(rewards)),
+                "UPDATE groups SET ending = ?, step = ?, rewards = ? WHERE number = ? AND ending IS NULL",
+                (ending, step, json.dumps(rewards), group.number),
             )
-            rows(
-                connection,
-                INSERT_ROLLOUT,
-                [_rollout_row(rollout) for rollout in group.rollouts],
-            )
+            rows(connection, INSERT_ROLLOUT, [_rollout_row(rollout) for rollout in missing])
 
         await self._database.transaction(insert)
 
@@ -52,10 +66,10 @@ class Trajectories:
             "UPDATE groups SET ending = ?, step = ? WHERE number = ? AND ending IS NULL", ending, step, number
         )
 
-    async def waiting(self) -> list[Group]:
-        """Groups that are finished and were never trained on, oldest first."""
+    async def unended(self) -> list[Group]:
+        """Groups that were never trained on, oldest first: finished ones, and what is kept of others."""
         found = await self._database.read(
-            "SELECT g.number AS number, g.task AS task, r.* FROM groups g"
+            "SELECT g.number AS number, g.task AS task, g.size AS size, r.* FROM groups g"
             " JOIN rollouts r ON r.group_number = g.number WHERE g.ending IS NULL ORDER BY g.number, r.member"
         )
         members: dict[int, list[Rollout]] = {}
@@ -91,6 +105,10 @@ def _text(text: str | None) -> str | None:
     return None if text is None else text.encode("utf-8", "replace").decode()
 
 
+def _group_row(ticket: Ticket) -> tuple[object, ...]:
+    return (ticket.group, json.dumps(asdict(ticket.task)), ticket.members)
+
+
 def _rollout_row(rollout: Rollout) -> tuple[object, ...]:
     versions = [sample.version for sample in rollout.samples]
     if rollout.dispatched_at is not None:
@@ -119,10 +137,10 @@ def _rollout_row(rollout: Rollout) -> tuple[object, ...]:
 
 
 def rollout_of(row: sqlite3.Row) -> Rollout:
-    """The rollout in a row of ``rollouts`` with its group's ``number`` and ``task``."""
+    """The rollout in a row of ``rollouts`` with its group's ``number``, ``task`` and ``size``."""
     task = _task(json.loads(row["task"]))
     return Rollout(
-        ticket=Ticket(group=row["number"], member=row["member"], task=task),
+        ticket=Ticket(group=row["number"], member=row["member"], task=task, members=row["size"]),
         trace_id=row["trace_id"],
         outcome=Outcome(row["outcome"]),
         samples=tuple(_sample(sample) for sample in json.loads(row["samples"])),

@@ -21,6 +21,7 @@ from typing import Any
 import schemathesis
 from schemathesis.core import NotSet
 
+from hud_orchestrator.wire_writer import FENCING_TOKEN
 from tests.fuzz.service import Known, meet
 
 LOSSES = ["cross_entropy", "importance_sampling", "ppo", "cispo", "dro"]
@@ -43,8 +44,13 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
         if not str(value).isprintable():
             # A control character in a header is no HTTP, and is refused before there is a path.
             case.headers[name] = "x"
+    if FENCING_TOKEN in (case.headers or {}) and dice.random() < 0.8:
+        # A token that nobody was given is refused before anything else is looked at.
+        del case.headers[FENCING_TOKEN]
     if case.path_parameters and dice.random() < 0.9:
         case.path_parameters = {"id": _existing(path, dice)}
+    if path.endswith("/lease") and case.method in ("PUT", "DELETE") and dice.random() < 0.5:
+        case.headers[FENCING_TOKEN] = known().fencing_token()
     if case.query and "model" in case.query and dice.random() < 0.5:
         case.query = {"model": "tiny"}
     if path.endswith("telemetry-upload") and not isinstance(body, NotSet) and dice.random() < 0.8:
@@ -91,6 +97,8 @@ def _existing(path: str, dice: random.Random) -> str:
     if "/trace/" in path:
         # Reports go elsewhere, or the trace could not be trained on any more.
         return uuid.UUID(int=dice.getrandbits(3)).hex if "{id}/" in path else known().trace
+    if path.endswith("/lease"):
+        return known().leased
     if path.startswith("/runtime"):
         return known().lease()
     if path.endswith("optim-step"):
@@ -175,6 +183,10 @@ def _lease(body: dict[str, Any], case: Any, dice: random.Random) -> dict[str, An
     return {"environment": "sums"} if dice.random() < 0.3 else {}
 
 
+def _writer(body: dict[str, Any], case: Any, dice: random.Random) -> dict[str, Any]:
+    return {"owner": dice.choice("ab"), "claim": dice.randrange(1, 9), "holder": "fuzz", "ttl_s": 60}
+
+
 def _upload(body: dict[str, Any], case: Any, dice: random.Random) -> dict[str, Any]:
     return {"taskset_id": dice.choice([None, known().taskset])}
 
@@ -199,5 +211,6 @@ _SENSIBLE: dict[str, Any] = {
     "submit": _submit,
     "cancel": _cancel,
     "sessions": _lease,
+    "lease": _writer,
 }
 """By the end of the path: what to change in a body so that it may be accepted."""

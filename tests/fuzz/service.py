@@ -37,6 +37,8 @@ class Known:
     """A fork whose optimizer is only given settings that make sense, so that it stays trainable."""
     victim: str
     """A fork whose optimizer is given anything."""
+    leased: str
+    """A fork that is taken on lease and given back."""
     base: str
     trace: str
     job: str
@@ -64,6 +66,14 @@ class Known:
         """An environment on lease, that nobody has given back."""
         return str(self.post("/runtime/sessions", {"environment": "sums"})["id"])
 
+    def fencing_token(self) -> str:
+        """The token of a lease on the model for that, whoever had it before."""
+        path = f"/v1/models/{self.leased}/lease"
+        before = str(self.http.get(path).json()["token"])
+        self.http.delete(path, headers={"Fencing-Token": before})
+        mine = {"owner": uuid.uuid4().hex, "claim": 1, "holder": "fuzz", "ttl_s": 60}
+        return str(self.post(path, mine)["token"])
+
     def checkpoints(self, model: str) -> list[str]:
         """Ids of a model's checkpoints."""
         return [one["id"] for one in self.http.get(f"/v2/models/{model}/checkpoints").json()]
@@ -79,9 +89,10 @@ def meet(url: str, key: str) -> Known:
     """Fork two models of the service, train each for a step, and report one rollout."""
     http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=120)
     base = http.get("/v2/models/resolve", params={"model": "tiny"}).json()["id"]
-    steady, victim = _fork(http, base), _fork(http, base)
+    steady, victim, leased = (_fork(http, base) for _ in range(3))
     trace, job = uuid.uuid4().hex, uuid.uuid4().hex
-    known = Known(http, steady["id"], victim["id"], base, trace, job, _upload(http), steady["model_name"])
+    forks, taskset = (steady["id"], victim["id"], leased["id"]), _upload(http)
+    known = Known(http, *forks, base, trace, job, taskset, steady["model_name"])
     for model in (known.steady, known.victim):
         known.post(f"/v1/models/{model}/train/forward-backward", {"inputs": known.inputs})
         known.post(f"/v1/models/{model}/train/optim-step", {"learning_rate": 1e-4})

@@ -53,4 +53,4 @@ async def test_groups_whose_traces_are_forgotten_are_over_and_the_others_wait(
     assert after.waiting == (trained_here, remembered)
     assert after.ended == {0, 3}
     assert await trajectories.ended() == {3}
-    assert await trajectories.waiting() == [trained_here, remembered]
+    assert await trajectories.unended() == [trained_here, remembered]

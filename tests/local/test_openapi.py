@@ -17,6 +17,7 @@ STRICT = ["ForwardBackwardResult", "OptimStepResult", "ForwardResult", "DatumTen
 """Replies that the SDK refuses with one key more."""
 
 WRONG = {"Authorization": "Bearer wrong"}
+WRITER = {"owner": "a", "claim": 1, "holder": "run a", "ttl_s": 60}
 USER = {"role": "user", "content": "hello"}
 
 
@@ -160,6 +161,9 @@ async def _every_operation(world: World, ask: Documented) -> None:
     await ask("POST", f"{train}/backward", backward, headers={"Idempotency-Key": "a"})
     stepped = await ask("POST", f"{train}/optim-step", {"learning_rate": 1e-3})
     await ask("PUT", f"/v2/models/{fork['id']}/head", {"checkpoint_id": stepped["checkpoint_id"]})
+    await ask("POST", f"/v1/models/{fork['id']}/lease", WRITER)
+    for method in ["GET", "PUT", "DELETE"]:
+        await ask(method, f"/v1/models/{fork['id']}/lease", headers={"Fencing-Token": "1"})
 
     for path in [
         "/health",
@@ -209,6 +213,11 @@ async def test_refusals_are_in_the_document_too(world: World, ask: Documented) -
     await ask("POST", "/v2/models/fork", {"source_model_id": base, "name": "fork"}, status=409)
     await ask("POST", "/chat/completions", {"model": "nobody", "messages": [USER]}, status=404)
     await ask("POST", "/chat/completions", {"model": "fork", "messages": []}, status=400)
+    for method in ["PUT", "DELETE"]:
+        await ask(method, f"/v1/models/{fork}/lease", status=422)
+    await ask("PUT", f"/v1/models/{fork}/lease", status=409, headers={"Fencing-Token": "1"})
+    await ask("POST", f"{train}/forward", inputs, status=409, headers={"Fencing-Token": "1"})
+    await ask("POST", f"{train}/forward", inputs, status=422, headers={"Fencing-Token": "-1"})
     await ask("GET", "/v2/models", status=401, headers=WRONG)
     await ask("GET", "/models", status=401, headers=WRONG)
     await ask("GET", "/v2/models/resolve", status=422)

@@ -108,4 +108,4 @@ async def test_it_comes_back_from_the_store_as_it_was(trajectories: Trajectories
 
     await trajectories.add(mixed, ending=None)
 
-    assert await trajectories.waiting() == [mixed]
+    assert await trajectories.unended() == [mixed]

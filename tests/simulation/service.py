@@ -56,6 +56,7 @@ class SimulatedService:
         self._list_lag_s = list_lag_s
         self._gateway_lag_s = gateway_lag_s
         self._done: dict[str, Answer] = {}
+        self._odd = False
         self.slugs: dict[str, Slug] = {}
 
     def restart(self) -> None:
@@ -117,7 +118,9 @@ class SimulatedService:
         slug = next((one for one in self.slugs.values() if one.name == body["model"]), None)
         if slug is None:
             return Answer(404, {"error": {"message": "no such model"}})
-        text = self._rng.choice("0123456789")
+        # Mostly, one of two neighbours is even: a group without a spread trains nothing.
+        self._odd = self._odd ^ (self._rng.random() < 0.93)
+        text = self._rng.choice("13579" if self._odd else "02468")
         return Answer(
             200,
             {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -52,7 +53,12 @@ def desk(
 
 
 async def collected(
-    rollouts: list[Rollout], the_desk: Desk, *, waiting: tuple[Group, ...] = (), last_step: int = 99
+    rollouts: list[Rollout],
+    the_desk: Desk,
+    *,
+    waiting: tuple[Group, ...] = (),
+    begun: tuple[Group, ...] = (),
+    last_step: int = 99,
 ) -> list[Batch]:
     """What collect makes of *rollouts*."""
     into, out = anyio.create_memory_object_stream[Rollout](len(rollouts) + 1)
@@ -62,7 +68,7 @@ async def collected(
     into.close()
     with batches, anyio.fail_after(5):
         await collect(
-            out, batches_in, groups=GroupTable(size=2), desk=the_desk, waiting=waiting, last_step=last_step
+            out, batches_in, groups=GroupTable(begun), desk=the_desk, waiting=waiting, last_step=last_step
         )
         return [batch async for batch in batches]
 
@@ -88,7 +94,7 @@ async def test_members_that_arrive_mixed_up_become_whole_groups(trajectories: Tr
 
     assert [g.number for g in batch.groups] == [0, 1]
     assert [[m.reward for m in g.members] for g in batch.groups] == [[0.0, 1.0], [1.0, 0.0]]
-    assert [g.number for g in await trajectories.waiting()] == [0, 1]
+    assert [g.number for g in await trajectories.unended()] == [0, 1]
 
 
 async def test_groups_from_before_a_restart_fill_a_batch_without_a_new_rollout(
@@ -102,6 +108,44 @@ async def test_groups_from_before_a_restart_fill_a_batch_without_a_new_rollout(
     )
 
     assert [g.number for g in batch.groups] == [3]
+
+
+async def test_what_is_graded_is_kept_before_its_group_is_whole(trajectories: Trajectories) -> None:
+    graded, failed = rollout(0, 0, members=3), rollout(0, 1, reward=None, outcome=Outcome.LOST, members=3)
+
+    assert (
+        await collected([graded, failed], desk(trajectories, Permits(staleness=0, groups_per_step=1))) == []
+    )
+
+    (kept,) = await trajectories.unended()
+    assert kept.rollouts == (graded,)
+    assert not kept.whole
+
+
+async def test_a_group_that_a_restart_cut_off_is_finished_and_not_sampled_again(
+    trajectories: Trajectories,
+) -> None:
+    first, last = members(3, 0.0, 1.0)
+    await trajectories.keep([first])
+    (begun,) = await trajectories.unended()
+    permits = Permits(staleness=0, groups_per_step=1)
+    tickets_in, tickets = anyio.create_memory_object_stream[Ticket](0)
+    order = TaskOrder([TASK], seed=0, shuffle=True)
+    with tickets, anyio.fail_after(5):
+        async with anyio.create_task_group() as sources:
+            sources.start_soon(partial(
+                source, tickets_in, order=order, group_size=9, permits=permits, ended={0, 1, 2}, waiting=(),
+                begun={3: begun},
+            ))  # fmt: skip
+            asked_for = [await tickets.receive()]
+            permits.give_back(1, reason="trained")
+            asked_for.append(await tickets.receive())
+            sources.cancel_scope.cancel()
+
+    assert asked_for == [last.ticket, Ticket(group=4, member=0, task=TASK, members=9)]
+    (batch,) = await collected([last], desk(trajectories, permits), begun=(begun,))
+    assert [[m.rollout for m in g.members] for g in batch.groups] == [[first, last]]
+    assert await trajectories.unended() == [Group(number=3, rollouts=(first, last))]
 
 
 async def test_nothing_is_cut_after_the_last_steps_batch(trajectories: Trajectories) -> None:
@@ -132,7 +176,7 @@ async def test_a_stale_group_is_swept_logged_and_its_permit_given_back(trajector
 async def test_a_run_in_which_everything_fails_gives_up_and_says_why(trajectories: Trajectories) -> None:
     broken = [
         Rollout(
-            ticket=Ticket(group=number, member=member, task=TASK), trace_id="t",
+            ticket=Ticket(group=number, member=member, task=TASK, members=2), trace_id="t",
             outcome=Outcome.LOST, detail="the disk of the environment is gone",
         )
         for number in range(FIRST_TRIES)
@@ -151,7 +195,9 @@ async def test_the_source_begins_only_what_it_has_permits_for_and_skips_what_is_
     tickets_in, tickets = anyio.create_memory_object_stream[Ticket](99)
     order = TaskOrder([TASK], seed=0, shuffle=True)
     with anyio.move_on_after(0.05):
-        await source(tickets_in, order=order, group_size=2, permits=permits, ended={0, 2}, waiting={3})
+        await source(
+            tickets_in, order=order, group_size=2, permits=permits, ended={0, 2}, waiting={3}, begun={}
+        )
 
     with tickets:
         assert [ticket.group async for ticket in tickets] == [1, 1, 4, 4, 5, 5]
@@ -169,6 +215,7 @@ async def test_the_source_ends_when_nobody_listens() -> None:
             permits=Permits(staleness=0, groups_per_step=1),
             ended=(),
             waiting=(),
+            begun={},
         )
 
 
@@ -185,7 +232,7 @@ async def test_an_outage_costs_no_step(trajectories: Trajectories) -> None:
     await permits.take()
     failed = [
         Rollout(
-            ticket=Ticket(group=0, member=member, task=TASK), trace_id="t",
+            ticket=Ticket(group=0, member=member, task=TASK, members=2), trace_id="t",
             outcome=Outcome.GATEWAY_FAILED, detail="away",
         )
         for member in range(2)

@@ -122,7 +122,7 @@ async def test_an_applied_step_ends_its_groups_in_the_same_transaction(
     await ledger.applied(step, checkpoint="c1", metrics={"reward_mean": 0.5}, trained=(0, 2))
 
     assert await trajectories.ended() == {0, 2}
-    assert [g.number for g in await trajectories.waiting()] == [1]
+    assert [g.number for g in await trajectories.unended()] == [1]
     assert [(s.number, s.checkpoint, s.metrics) for s in await history.steps()] == [
         (1, "c1", {"reward_mean": 0.5})
     ]
@@ -152,9 +152,9 @@ async def test_rollouts_come_back_from_disk_as_they_were(database: Database) -> 
     whole = group(5, rewards=(0.25, 1.0), version=3)
     await trajectories.add(whole, ending=None)
 
-    assert await trajectories.waiting() == [whole]
+    assert await trajectories.unended() == [whole]
     await trajectories.end(5, ending=Ending.STALE, step=2)
-    assert await trajectories.waiting() == []
+    assert await trajectories.unended() == []
     assert await trajectories.outcomes() == {"finished": 2}
 
 

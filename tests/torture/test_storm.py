@@ -109,7 +109,7 @@ async def test_a_storm_of_misdeeds_ends_as_it_should_and_leaves_nothing_behind(
     ]
     assert wrong == []
     assert [r.seconds for r in rollouts if r.seconds > LIMITS.deadline_s + TEARDOWN_S + KILL_S] == []
-    table = GroupTable(size=MEMBERS)
+    table = GroupTable()
     groups = [whole for rollout in rollouts if (whole := table.add(rollout)) is not None]
     assert len(groups) == NUMBER // MEMBERS
     assert [judged_by_hand(group) for group in groups] == [judged(group) for group in groups]

@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute
 from hud_orchestrator import __version__
 from hud_orchestrator.local.openapi.endpoint import Endpoint, Query
 from hud_orchestrator.local.openapi.replies import Detail, OpenAIErrorBody
+from hud_orchestrator.wire_writer import FENCING_TOKEN
 
 _SECURITY = "key"
 
@@ -38,6 +39,12 @@ _MEANINGS = {
 
 _REPLY_HEADERS = {
     401: {"WWW-Authenticate": {"description": "The scheme of the key.", "schema": {"const": "Bearer"}}},
+    409: {
+        FENCING_TOKEN: {
+            "description": "The newest token of the model's lease, which is the reason.",
+            "schema": {"type": "string", "pattern": "^[0-9]+$"},
+        }
+    },
     503: {
         "Retry-After": {
             "description": "Seconds after which there may be room.",
@@ -47,6 +54,8 @@ _REPLY_HEADERS = {
 }
 
 _REQUEST_HEADERS = {
+    FENCING_TOKEN: "The token of the model's lease. While somebody has the lease, calls without it are "
+    "refused, and an older one is refused for ever.",
     "Idempotency-Key": "Makes a repetition harmless: a call with the key and body of an earlier one that "
     "succeeded, or still runs, gets its reply. With another body it is answered 409.",
     "Trace-Id": "The rollout that the completion belongs to. What was sampled is kept under it, so that "

@@ -7,16 +7,20 @@ ALTER TABLE rollouts ADD COLUMN began_at TEXT;
 ALTER TABLE rollouts ADD COLUMN steps TEXT NOT NULL DEFAULT '[]';
 
 -- What a group says about its task stands with the group, so that a curriculum reads no rollouts.
--- A group may also end with a lost step.
+-- A group may also end with a lost step, and be there before its last member has ended.
 CREATE TABLE groups_3 (
     number INTEGER PRIMARY KEY,
     task   TEXT NOT NULL,
     ending TEXT CHECK (ending IN
            ('trained', 'no_spread', 'no_gradient', 'failed', 'partial', 'no_tokens', 'stale', 'lost')),
     step   INTEGER,
+    size   INTEGER NOT NULL CHECK (size >= 1),
     rewards TEXT NOT NULL DEFAULT '[]'
 ) STRICT;
-INSERT INTO groups_3 (number, task, ending, step) SELECT number, task, ending, step FROM groups;
+INSERT INTO groups_3 (number, task, ending, step, size)
+    SELECT number, task, ending, step,
+           max(1, (SELECT count(*) FROM rollouts WHERE group_number = groups.number))
+    FROM groups;
 DROP TABLE groups;
 ALTER TABLE groups_3 RENAME TO groups;
 UPDATE groups SET rewards = (
