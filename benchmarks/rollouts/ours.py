@@ -128,7 +128,7 @@ async def _run(
     async with tickets, tickets_out, rollouts, batches_out, create_task_group() as stages:
         stages.start_soon(partial(
             source, tickets, order=TaskOrder(tasks, seed=0, shuffle=False), group_size=GROUP,
-            permits=permits, ended=(), waiting=(),
+            permits=permits, ended=(), waiting=(), begun={},
         ))  # fmt: skip
         stages.start_soon(partial(
             rollout, tickets_out, rollouts, attempter=attempter, temperature=1.0,
