@@ -132,7 +132,7 @@ async def _run(
         ))  # fmt: skip
         stages.start_soon(partial(
             rollout, tickets_out, rollouts, attempter=attempter, temperature=1.0,
-            workers=plan.concurrency, board=board,
+            workers=permits.total * GROUP, board=board,
         ))  # fmt: skip
         stages.start_soon(partial(
             collect, rollouts_out, batches, groups=GroupTable(), desk=desk, waiting=(), last_step=NEVER
