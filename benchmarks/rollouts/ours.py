@@ -33,7 +33,7 @@ from hud_orchestrator.environments.process import ProcessPool
 from hud_orchestrator.environments.protocol import Placement
 from hud_orchestrator.environments.spawned import Spawned
 from hud_orchestrator.feedback import Permits, PolicyCell
-from hud_orchestrator.heap import settle_heap
+from hud_orchestrator.heap import quiet_heap
 from hud_orchestrator.metrics import MetricsFile, Scoreboard
 from hud_orchestrator.pacing import PacedGateway
 from hud_orchestrator.policy import Sampling
@@ -155,5 +155,5 @@ async def _graded(batches: MemoryObjectReceiveStream[Batch], permits: Permits, *
 
 
 if __name__ == "__main__":
-    settle_heap()
-    anyio.run(_main, Plan(**json.loads(sys.argv[1])), backend_options={"use_uvloop": True})
+    with quiet_heap():
+        anyio.run(_main, Plan(**json.loads(sys.argv[1])), backend_options={"use_uvloop": True})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import sys
@@ -38,6 +39,7 @@ def main() -> None:
     except SourceMistake as error:
         connection.sendall(error_frame(1, RpcError(FAILED, str(error))))
         sys.exit(1)
+    gc.freeze()  # what was imported is there to stay
     # What a template prints is for people; the protocol has a socket of its own.
     sys.stdout = sys.stderr
     import uvloop

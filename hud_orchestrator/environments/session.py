@@ -136,7 +136,8 @@ class Session:
         await self._drop()
         if self._closing is not None:
             # A verifier begins when what it verifies is put away, as with the SDK's servers.
-            await asyncio.wait({self._closing})
+            if not self._closing.done():
+                await asyncio.wait({self._closing})
             self._closing = None
         name, args = params.get("id"), params.get("args")
         if not isinstance(name, str):
