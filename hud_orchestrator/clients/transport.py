@@ -6,6 +6,7 @@ its row is on disk, and has no parameter for a retry. Which answer proves what i
     no connection, no room in the pool      nothing was sent            ServiceUnreachable
     401, 403                                 refused                     KeyRefused
     400 402 404 405 409 410 411 413 415 422  refused, nothing changed    RequestRejected
+    409 with a Fencing-Token                 refused, nothing changed    FencedOff
     429 before any work                      refused, nothing changed    RequestRejected
     anything else, and no answer             sent                        OutcomeUnknown
 """
@@ -29,6 +30,7 @@ from hud_orchestrator.clients.pool import CONNECT_TIMEOUT_S, NoAnswer, Pool, Rep
 from hud_orchestrator.clients.retry import Retry
 from hud_orchestrator.clients.tunnel import open_tunnel
 from hud_orchestrator.errors import (
+    FencedOff,
     KeyRefused,
     OutcomeUnknown,
     RequestRejected,
@@ -38,6 +40,7 @@ from hud_orchestrator.errors import (
 )
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.records import CallId
+from hud_orchestrator.wire_writer import FENCING_TOKEN
 
 T = TypeVar("T")
 
@@ -199,7 +202,14 @@ class Transport:
         )
 
     async def submit(
-        self, path: str, body: BaseModel, *, reply: type[T], call: CallId, timeout_s: float
+        self,
+        path: str,
+        body: BaseModel,
+        *,
+        reply: type[T],
+        call: CallId,
+        timeout_s: float,
+        headers: Mapping[str, str],
     ) -> T:
         """Send a training call once.
 
@@ -215,7 +225,7 @@ class Transport:
             answered = await self._submitting.post(
                 path,
                 content=content,
-                headers={"Content-Type": "application/json", "Idempotency-Key": call},
+                headers={"Content-Type": "application/json", "Idempotency-Key": call, **headers},
                 timeout=httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
             )
         except UNSENT as error:
@@ -247,6 +257,8 @@ class Transport:
             raise KeyRefused(
                 f"{self._said(method, path, response)}; set {self._key_name} to a key that this service knows"
             )
+        if response.status == 409 and FENCING_TOKEN in response.headers:
+            raise FencedOff(self._said(method, path, response), status=response.status)
         if not response.is_success:
             raise RequestRejected(self._said(method, path, response), status=response.status)
 

@@ -4,7 +4,8 @@ A step is planned in the ledger, its gradient is accumulated, and one ``optim_st
 of the service takes one ``forward_backward`` per group size (one, unless members were masked); a loss
 of ours takes one ``forward`` and one ``backward`` for the whole batch. A failed or unknown call fences
 the step: no ``optim_step`` is sent on top of it. What became of it is settled here, and the step done
-again or dropped; only a step on a fresh fork, which has no head to be set back to, ends the run.
+again or dropped; only a step on a fresh fork, which has no head to be set back to, ends the run where
+the service gives no leases.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from hud_orchestrator.client_loss import Differentiate
 from hud_orchestrator.clients.training import Training
 from hud_orchestrator.errors import (
+    FencedOff,
     OutcomeUnknown,
     RequestRejected,
     RunFailed,
@@ -104,7 +106,7 @@ async def _take(trainer: Trainer, batch: Batch) -> Step:
 
     Raises:
         OutcomeUnknown: an attempt was lost, and cannot be settled while the run goes on.
-        HeadMoved: somebody else trains the model.
+        HeadMoved, FencedOff: somebody else trains the model.
     """
     began = anyio.current_time()
     for left in reversed(range(ATTEMPTS)):
@@ -113,7 +115,7 @@ async def _take(trainer: Trainer, batch: Batch) -> Step:
         try:
             taken = await _attempt(trainer, batch, plan)
         except (OutcomeUnknown, RequestRejected, _Flawed) as error:
-            if isinstance(error, RequestRejected) and error.status != CONFLICT:
+            if isinstance(error, FencedOff) or getattr(error, "status", CONFLICT) != CONFLICT:
                 raise
             taken = await _settled(trainer, batch, error, last=left == 0)
         if taken is not None:
@@ -151,19 +153,20 @@ async def _attempt(trainer: Trainer, batch: Batch, plan: int) -> Step:
 
 async def _settled(trainer: Trainer, batch: Batch, error: Exception, *, last: bool) -> Step | None:
     """The step as it was found or dropped; ``None``: do it again."""
-    step = await _open(trainer)
-    if last or step.head_before is None:
-        raise OutcomeUnknown(
-            f"step {step.number} cannot be settled while the run goes on: {error}"
-        ) from error
-    log.warning("step.unsettled", step=step.number, reason=str(error))
-    try:
-        verdict = await trainer.settler.settle(step)
-    except (ServiceBusy, ServiceUnreachable) as unreadable:
-        raise OutcomeUnknown(f"{error}; and the checkpoint tree cannot be read: {unreadable}") from unreadable
-    if isinstance(verdict, Applied):
-        return _step(trainer, batch, verdict.checkpoint.id, step.metrics)
-    return None if trainer.settler.redo else _step(trainer, batch, None, step.metrics)
+    step, settler = await _open(trainer), trainer.settler
+    if not last and (step.head_before is not None or settler.writer.fences):
+        log.warning("step.unsettled", step=step.number, reason=str(error))
+        try:
+            verdict = await settler.settle(step)
+        except (ServiceBusy, ServiceUnreachable) as unreadable:
+            raise OutcomeUnknown(
+                f"{error}; and the checkpoint tree cannot be read: {unreadable}"
+            ) from unreadable
+        if isinstance(verdict, Applied):
+            return _step(trainer, batch, verdict.checkpoint.id, step.metrics)
+        if await trainer.ledger.open_step() is None:
+            return None if settler.redo else _step(trainer, batch, None, step.metrics)
+    raise OutcomeUnknown(f"step {step.number} cannot be settled while the run goes on: {error}") from error
 
 
 async def _open(trainer: Trainer) -> PlannedStep:
