@@ -7,7 +7,7 @@ STAMP := $(VENV)/.set-up
 SDK_VENV := .venv-interop
 SDK_STAMP := $(SDK_VENV)/.set-up
 
-.PHONY: quickstart smollm2 game2048 test interop check format bench docs clean
+.PHONY: quickstart smollm2 game2048 test simulate fuzz interop check format bench docs clean
 
 quickstart: $(STAMP)  ## train the tiny model on the embedded service
 	$(BIN)/hud-orchestrate run configs/quickstart.yaml --fresh
@@ -20,6 +20,10 @@ game2048: $(STAMP)  ## teach the tiny model to play 2048 with a tool, some minut
 
 test: $(STAMP)  ## the test suite, in parallel
 	$(BIN)/pytest -n auto --dist worksteal
+
+SECONDS := 60
+simulate: $(STAMP)  ## whole runs with faults on a virtual clock: fresh seeds, for SECONDS (60)
+	$(BIN)/python -m tests.simulation --seconds $(SECONDS) --jobs 2
 
 fuzz: $(STAMP)  ## what the service's OpenAPI document allows and forbids, for FUZZ_SECONDS (300)
 	$(BIN)/python -m tests.fuzz

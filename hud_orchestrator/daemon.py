@@ -89,7 +89,7 @@ async def run_daemon(loaded: LoadedRun, *, board: Scoreboard, edges: Edges = REA
     """
     directory = RunDirectory(loaded.run.directory)
     with directory.held():
-        database = Database(directory.store, runner=edges.disk)
+        database = Database(directory.store, disk=edges.disk)
         try:
             logs.copy_to(directory.log)
             store = Store(

@@ -13,7 +13,7 @@ from hud_orchestrator.edges import service
 from hud_orchestrator.embedded import Addresses
 from hud_orchestrator.environments.protocol import Placement
 from hud_orchestrator.placements import placement
-from hud_orchestrator.store.database import Runner
+from hud_orchestrator.store.database import Disk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,5 +26,5 @@ class Edges:
     """Where environments run for the length of a block."""
     network: Network | None = None
     """Carries every request; ``None``: sockets do."""
-    disk: Runner | None = None
-    """Runs the store's SQL; ``None``: a thread does."""
+    disk: Disk | None = None
+    """Keeps the store; ``None``: a file does."""

@@ -123,6 +123,8 @@ def setting_origins() -> dict[str, str]:
 
 def redacted(text: str) -> str:
     """Blank the key out of *text*, whichever place it came from."""
+    if not text:
+        return text
     try:
         key = Settings().api_key
     except (ValidationError, ConfigError):

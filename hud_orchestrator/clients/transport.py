@@ -20,14 +20,15 @@ from collections.abc import AsyncGenerator, Mapping
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
+from urllib.parse import urlsplit
 
 import anyio
-import httpx
 from anyio.abc import ByteStream
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
-from hud_orchestrator.clients.pool import CONNECT_TIMEOUT_S, NoAnswer, Pool, Reply, whole
+from hud_orchestrator.clients.pool import NoAnswer, Pool, Reply, whole
 from hud_orchestrator.clients.retry import Retry
+from hud_orchestrator.clients.submissions import Submissions
 from hud_orchestrator.clients.tunnel import open_tunnel
 from hud_orchestrator.errors import (
     FencedOff,
@@ -45,7 +46,6 @@ from hud_orchestrator.wire_writer import FENCING_TOKEN
 T = TypeVar("T")
 
 REFUSALS = frozenset({400, 402, 404, 405, 409, 410, 411, 413, 415, 422, 429})
-UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 
 _adapters: dict[object, TypeAdapter[Any]] = {}
@@ -61,7 +61,7 @@ class Network(Protocol):
         """Carries requests that may be repeated."""
         ...
 
-    def submitting(self, base_url: str) -> httpx.AsyncBaseTransport:
+    def submissions(self, base_url: str) -> Submissions:
         """Carries training calls."""
         ...
 
@@ -90,14 +90,10 @@ class Transport:
             if network is None
             else network.pool(self.base_url)
         )
-        # A fresh connection per submission: a kept one may be closed by the other side just as the
-        # bytes leave, and then nobody knows whether they arrived.
-        self._submitting = httpx.AsyncClient(
-            base_url=self.base_url,
-            headers=headers,
-            trust_env=not direct,
-            limits=httpx.Limits(max_keepalive_connections=0),
-            transport=None if network is None else network.submitting(self.base_url),
+        self._submitting = (
+            Submissions(self.base_url, headers=headers, direct=direct)
+            if network is None
+            else network.submissions(self.base_url)
         )
 
     async def __aenter__(self) -> Self:
@@ -108,7 +104,7 @@ class Transport:
     ) -> None:
         with anyio.move_on_after(5, shield=True):
             await self._reading.close()
-            await self._submitting.aclose()
+            await self._submitting.close()
 
     async def read(
         self,
@@ -222,17 +218,13 @@ class Transport:
         facts: dict[str, object] = {"url": f"{self.base_url}{path}", "call": call, "bytes": len(content)}
         request = f"POST {self.base_url}{path} (call {call})"
         try:
-            answered = await self._submitting.post(
-                path,
-                content=content,
-                headers={"Content-Type": "application/json", "Idempotency-Key": call, **headers},
-                timeout=httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
+            response = await self._submitting.post(
+                path, content, headers={"Idempotency-Key": call, **headers}, timeout_s=timeout_s
             )
-        except UNSENT as error:
-            raise ServiceUnreachable(f"{request}: nothing was sent: {_reason(error)}", **facts) from error
-        except httpx.RequestError as error:
-            raise OutcomeUnknown(f"{request}: sent, no answer ({_reason(error)})", **facts) from error
-        response = Reply(status=answered.status_code, headers=answered.headers, content=answered.content)
+        except NoAnswer as error:
+            if not error.connected:
+                raise ServiceUnreachable(f"{request}: nothing was sent: {error}", **facts) from error
+            raise OutcomeUnknown(f"{request}: sent, no answer ({error})", **facts) from error
         facts["status"] = response.status
         if response.status in REFUSALS or response.status in (401, 403) or response.is_success:
             try:
@@ -325,12 +317,8 @@ def _retry_after(response: Reply) -> float | None:
     return asked if math.isfinite(asked) and asked >= 0 else None
 
 
-def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
-
-
 def _is_loopback(url: str) -> bool:
-    host = httpx.URL(url).host
+    host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

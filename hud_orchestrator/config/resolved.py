@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -22,6 +23,16 @@ class _Dumper(yaml.SafeDumper):
 
 def yaml_value(value: Any) -> str:
     """Write *value* on one line."""
+    return _scalar(value) if isinstance(value, bool | int | float | str | None) else _dumped(value)
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _scalar(value: bool | int | float | str | None) -> str:
+    # PyYAML takes its time, and the names of settings are the same in every run file.
+    return _dumped(value)
+
+
+def _dumped(value: Any) -> str:
     text: str = yaml.dump(
         value, Dumper=_Dumper, default_flow_style=True, width=float("inf"), allow_unicode=True
     )

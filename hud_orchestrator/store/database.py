@@ -26,22 +26,30 @@ log = get_logger()
 SCHEMA_VERSION = 3
 
 
-class Runner(Protocol):
-    """How blocking work is run: one piece after the other."""
+class Disk(Protocol):
+    """Where a store is kept, and how blocking work on it is run: one piece after the other."""
 
-    async def __call__(self, work: Callable[[], T]) -> T:
+    def open(self, path: Path) -> sqlite3.Connection:
+        """Open or create the file, without transactions of the driver's own."""
+        ...
+
+    async def run(self, work: Callable[[], T]) -> T:
         """Run *work* and return what it does."""
         ...
 
 
-class OneThread:
+class RealDisk:
     """Runs work in a thread, a piece at a time."""
 
     def __init__(self) -> None:
         # Work waits for its turn here and never runs side by side: a connection has one transaction.
         self._turn = anyio.CapacityLimiter(1)
 
-    async def __call__(self, work: Callable[[], T]) -> T:
+    def open(self, path: Path) -> sqlite3.Connection:
+        """Open or create the file."""
+        return sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+
+    async def run(self, work: Callable[[], T]) -> T:
         """Run *work*. Not abandoned on cancellation: a commit under way is waited for."""
         return await anyio.to_thread.run_sync(work, limiter=self._turn)
 
@@ -49,21 +57,22 @@ class OneThread:
 class Database:
     """Run SQL in a thread of its own, one transaction at a time."""
 
-    def __init__(self, path: Path, *, runner: Runner | None = None) -> None:
+    def __init__(self, path: Path, *, disk: Disk | None = None) -> None:
         """Open or create the file.
 
         Args:
             path: of the file.
-            runner: what runs the SQL; by default a thread.
+            disk: what opens it and runs the SQL; by default a thread does.
 
         Raises:
             StateUnwritable: the file cannot be written.
             StateError: it is not a store, or one of another version.
         """
         self.path = path
-        self._run = runner or OneThread()
+        disk = disk or RealDisk()
+        self._run = disk.run
         with _explained(path):
-            self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._connection = disk.open(path)
             self._connection.row_factory = sqlite3.Row
             self._prepare()
 

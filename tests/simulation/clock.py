@@ -7,6 +7,7 @@ import heapq
 import itertools
 import selectors
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 
@@ -19,8 +20,14 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = 1000.0
+        self.ahead_s = 0.0
+        """Of the time of day, which somebody may set."""
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
+
+    def wall(self) -> float:
+        """The time of day, in seconds since 1970."""
+        return 1.8e9 + self.now + self.ahead_s
 
     def after(self, delay_s: float, happen: Callable[[], None]) -> None:
         """Let *happen* be called *delay_s* from now."""
@@ -50,11 +57,25 @@ class _Jump(selectors.SelectSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """One process's loop, on the world's clock."""
+    """One process's loop, on the world's clock, with signals of the world's own."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._handlers: dict[int, Callable[[], object]] = {}
         super().__init__(_Jump(clock))
+
+    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+        """Let :meth:`signal` call it."""
+        self._handlers[sig] = partial(callback, *args)
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """No longer."""
+        return self._handlers.pop(sig, None) is not None
+
+    def signal(self, sig: int) -> None:
+        """Let the process be sent a signal."""
+        if sig in self._handlers:
+            self.call_soon(self._handlers[sig])
 
     def time(self) -> float:
         """The world's time."""

@@ -13,14 +13,17 @@ class Mix:
     """The faults of one seed."""
 
     weather: Weather
-    kill_every: float | None
-    """Mean number of pieces of the store's work between two deaths."""
+    deaths: int
+    """How often the daemon is killed, if its run is long enough."""
+    death_every: float
+    """Mean number of pieces of the store's work, or of requests, until it is."""
     restart_every_s: float | None
     """Mean seconds between two restarts of the service."""
     idempotent: bool
     list_lag_s: float
     gateway_lag_s: float
     staleness: int
+    groups_per_step: int
 
     @classmethod
     def of(cls, rng: Random) -> Mix:
@@ -42,10 +45,12 @@ class Mix:
                 slow=some(0.03),
                 latency_s=rng.choice((0.01, 0.05, 0.5)),
             ),
-            kill_every=rng.choice((None, 40.0, 150.0, 25.0)),
+            deaths=rng.choice((0, 0, 0, 1, 1, 2, 2, 3, 4, 8)),
+            death_every=rng.choice((25.0, 60.0, 150.0)),
             restart_every_s=rng.choice((None, None, 20.0, 100.0)),
             idempotent=idempotent,
-            list_lag_s=rng.choice((0.0, 0.0, 2.0, 20.0)),
-            gateway_lag_s=rng.choice((0.0, 0.0, 1.0, 5.0)),
+            list_lag_s=rng.choice((0.0,) * 6 + (1.5, 1.5, 1.5, 15.0)),
+            gateway_lag_s=rng.choice((0.0,) * 14 + (0.1, 0.1, 0.1, 0.5, 0.5, 3.0)),
             staleness=rng.choice((0, 0, 1, 2)),
+            groups_per_step=rng.choice((1,) * 7 + (2,)),
         )

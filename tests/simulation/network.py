@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-import httpx
+from pydantic_core import from_json, to_json
 
-from hud_orchestrator.clients.pool import NoAnswer, Pool, Reply
+from hud_orchestrator.clients.pool import READ_TIMEOUT_S, NoAnswer, Pool, Reply
+from hud_orchestrator.clients.submissions import Submissions
 from tests.simulation.clock import Clock
 from tests.simulation.service import Answer, SimulatedService
+
+FATES = ("refused", "lost_request", "lost_answer", "failed_before", "failed_after", "duplicated", "slow")
+
+UNCERTAIN = frozenset({"lost_request", "lost_answer", "slow"})
+"""Those after which a client may wait until it gives up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +43,7 @@ class Weather:
     def fate(self, rng: Random) -> str:
         """What happens to one request."""
         roll = rng.random()
-        for name in ("refused", "lost_request", "lost_answer", "failed_before", "failed_after", "duplicated",
-                     "slow"):  # fmt: skip
+        for name in FATES:
             roll -= getattr(self, name)
             if roll < 0:
                 return name
@@ -55,19 +59,22 @@ class SimulatedNetwork:
     rng: Random
     weather: Weather
     tell: Callable[[str], None]
+    at_request: Callable[[], None] = lambda: None
+    """Called when a request has left."""
     dead: bool = False
     """Once the process is: nothing reaches it, and nothing leaves it."""
-    waiting: set[asyncio.Future[Answer | None]] = field(default_factory=set)
+    waiting: dict[asyncio.Future[Answer | None], None] = field(default_factory=dict)
+    """Requests that have no answer yet, oldest first."""
 
     def pool(self, base_url: str) -> Pool:
         """Carries reads."""
         del base_url
         return _SimulatedPool(self)  # type: ignore[return-value]
 
-    def submitting(self, base_url: str) -> httpx.AsyncBaseTransport:
+    def submissions(self, base_url: str) -> Submissions:
         """Carries training calls."""
         del base_url
-        return _SimulatedSubmissions(self)
+        return _SimulatedSubmissions(self)  # type: ignore[return-value]
 
     def reset(self) -> None:
         """Break every connection: the service restarts."""
@@ -75,13 +82,12 @@ class SimulatedNetwork:
             self._resolve(future, None)
 
     async def carry(
-        self, method: str, path: str, body: Any, *, key: str | None, patience_s: float
-    ) -> Answer | None:
-        """The answer; ``None`` when there is none.
+        self, method: str, path: str, content: bytes | None, *, key: str | None, patience_s: float
+    ) -> Reply:
+        """The answer.
 
         Raises:
-            ConnectionRefusedError: nothing was sent.
-            TimeoutError: no answer in *patience_s*.
+            NoAnswer: there is none; without a connection nothing was sent.
         """
         if self.dead:
             await asyncio.Event().wait()
@@ -89,32 +95,38 @@ class SimulatedNetwork:
         self.tell(f"{method} {path.rsplit('/', 1)[-1]} {fate}")
         if fate == "refused":
             await asyncio.sleep(0.01)
-            raise ConnectionRefusedError
-        future: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
-        self.waiting.add(future)
-        self._dispatch(fate, method, path, body, key, patience_s, future)
+            raise NoAnswer("refused", connected=False)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer | None] = loop.create_future()
+        self.waiting[future] = None
+        self._dispatch(fate, method, path, content, key, patience_s, future)
+        self.at_request()
+        given_up = loop.call_later(patience_s, _give_up, future) if fate in UNCERTAIN else None
         try:
-            async with asyncio.timeout(patience_s):
-                return await future
+            answer = await future
         finally:
-            self.waiting.discard(future)
+            del self.waiting[future]
+            if given_up is not None:
+                given_up.cancel()
+        if answer is None:
+            raise NoAnswer("broke off", connected=True)
+        return Reply(status=answer.status, headers={}, content=to_json(answer.body))
 
     def _dispatch(
         self,
         fate: str,
         method: str,
         path: str,
-        body: Any,
+        content: bytes | None,
         key: str | None,
         patience_s: float,
         future: asyncio.Future[Answer | None],
     ) -> None:
         latency = self.weather.latency_s * (0.5 + self.rng.random())
-        # Parsed again at its arrival: what a process holds cannot reach into the service.
-        text = json.dumps(body)
 
         def arrive() -> None:
-            answer = self.service.handle(method, path, json.loads(text), key=key, now=self.clock.now)
+            body = None if content is None else from_json(content)
+            answer = self.service.handle(method, path, body, key=key, now=self.clock.now)
             if fate == "lost_answer":
                 if self.rng.random() < 0.5:
                     self._resolve(future, None)
@@ -139,6 +151,11 @@ class SimulatedNetwork:
             future.set_result(answer)
 
 
+def _give_up(future: asyncio.Future[Answer | None]) -> None:
+    if not future.done():
+        future.set_exception(NoAnswer("timed out", connected=True))
+
+
 class _SimulatedPool:
     def __init__(self, network: SimulatedNetwork) -> None:
         self._network = network
@@ -147,38 +164,20 @@ class _SimulatedPool:
         self, method: str, path: str, *, body: Any = None, params: Any = None, headers: Any = None
     ) -> Reply:
         del params, headers
-        try:
-            answer = await self._network.carry(method, path, body, key=None, patience_s=600)
-        except ConnectionRefusedError:
-            raise NoAnswer("refused", connected=False) from None
-        except TimeoutError:
-            raise NoAnswer("timed out", connected=True) from None
-        if answer is None:
-            raise NoAnswer("broke off", connected=True)
-        return Reply(status=answer.status, headers={}, content=json.dumps(answer.body).encode())
+        content = None if body is None else to_json(body, exclude_none=True)
+        return await self._network.carry(method, path, content, key=None, patience_s=READ_TIMEOUT_S)
 
     async def close(self) -> None:
         return
 
 
-class _SimulatedSubmissions(httpx.AsyncBaseTransport):
+class _SimulatedSubmissions:
     def __init__(self, network: SimulatedNetwork) -> None:
         self._network = network
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        timeouts = request.extensions["timeout"]
-        try:
-            answer = await self._network.carry(
-                request.method,
-                request.url.path,
-                json.loads(request.content),
-                key=request.headers["Idempotency-Key"],
-                patience_s=timeouts["read"],
-            )
-        except ConnectionRefusedError:
-            raise httpx.ConnectError("refused", request=request) from None
-        except TimeoutError:
-            raise httpx.ReadTimeout("timed out", request=request) from None
-        if answer is None:
-            raise httpx.ReadError("broke off", request=request)
-        return httpx.Response(answer.status, json=answer.body, request=request)
+    async def post(self, path: str, content: str, *, headers: Any, timeout_s: float) -> Reply:
+        key = headers["Idempotency-Key"]
+        return await self._network.carry("POST", path, content.encode(), key=key, patience_s=timeout_s)
+
+    async def close(self) -> None:
+        return

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import gc
 import json
-import random
 import shutil
 import sqlite3
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from random import Random
 
-import structlog
-
-from hud_orchestrator import logs
 from hud_orchestrator.config.load import LoadedRun
 from hud_orchestrator.config.run import RunFile
 from hud_orchestrator.errors import ExitCode, HeadMoved, leaves
+from tests.simulation.alone import on_our_own
 from tests.simulation.clock import Clock
+from tests.simulation.disk import SimulatedDisk
 from tests.simulation.invariants import Broken, check
-from tests.simulation.life import Disk, End, Process
+from tests.simulation.life import End, Process
 from tests.simulation.mix import Mix
 from tests.simulation.network import SimulatedNetwork
 from tests.simulation.service import SimulatedService
@@ -37,6 +34,8 @@ RESTARTED = frozenset(
      ExitCode.STATE_UNWRITABLE}
 )  # fmt: skip
 """Codes after which the README says that another start goes on."""
+
+TASKS = json.dumps([{"env": "parity", "id": "even", "args": {"n": n}} for n in range(8)])
 
 ROOT = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
 
@@ -60,31 +59,14 @@ def simulate(seed: int, *, steps: int = STEPS, begun: Callable[[World], None] = 
     Raises:
         Broken: an invariant does not hold.
     """
-    directory = Path(tempfile.mkdtemp(prefix=f"sim-{seed}-", dir=ROOT))
+    place = Path(tempfile.mkdtemp(prefix=f"sim-{seed}-", dir=ROOT))
     try:
-        with _on_our_own(seed):
-            world = World(seed, steps, directory)
-            begun(world)
+        world = World(seed, steps, place)
+        begun(world)
+        with on_our_own(seed, world.clock):
             return world.run()
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-@contextmanager
-def _on_our_own(seed: int) -> Iterator[None]:
-    """Change what a process has one of, and leave it as it was: other tests share the process."""
-    configured, config, state = structlog.is_configured(), structlog.get_config(), random.getstate()
-    gc.freeze()  # collections after each death look at what that life made alone
-    random.seed(seed)  # what the product draws without a stream of its own: the jitter of waits
-    logs.configure(stream=None, as_json=True, level="error")
-    try:
-        yield
-    finally:
-        structlog.configure(**config)
-        if not configured:
-            structlog.reset_defaults()
-        random.setstate(state)
-        gc.unfreeze()
+        shutil.rmtree(place, ignore_errors=True)
 
 
 class World:
@@ -103,9 +85,10 @@ class World:
         self.report = Report(seed)
         self.directory = directory
         self.steps = steps
-        self.loaded = _loaded(directory, seed, steps, self.mix.staleness)
+        self.loaded = _loaded(directory, seed, steps, self.mix)
         self.process: Process | None = None
-        self.next_kill = self._kill_in()
+        self.deaths_left = self.mix.deaths
+        self.death = Death(kind="work", after=0)
 
     def run(self) -> Report:
         """Live, die and start again until the run is done, and check what it left.
@@ -133,17 +116,18 @@ class World:
 
     def _live(self) -> End:
         self.report.lives += 1
+        self._doom()
         network = SimulatedNetwork(
             clock=self.clock, service=self.service, rng=Random(self.rng.random()), weather=self.mix.weather,
-            tell=self._tell,
+            tell=self._tell, at_request=self._at_request,
         )  # fmt: skip
-        disk = Disk(
-            directory=self.loaded.run.directory, rng=Random(self.rng.random()), on_commit=self._on_commit
+        disk = SimulatedDisk(
+            directory=self.loaded.run.directory, rng=Random(self.rng.random()), at_work=self._at_work
         )
         self.process = Process(self.loaded, self.clock, network, disk, Random(self.rng.random()))
         end = self.process.live()
-        if end.tasks_left:
-            raise Broken(f"{end.tasks_left} tasks were left behind")
+        if end.left:
+            raise Broken(f"{end.left} tasks were left behind")
         self.report.kills += end.killed
         if end.code is not None:
             self.report.codes.append(end.code)
@@ -152,16 +136,21 @@ class World:
         )
         return end
 
-    def _on_commit(self, _: int) -> str | None:
-        self.next_kill -= 1
-        if self.next_kill > 0:
-            return None
-        self.next_kill = self._kill_in()
-        return self.rng.choice(("before", "during", "after"))
+    def _doom(self) -> None:
+        """Decide when the life that begins is cut off."""
+        kind, after = self.rng.choice(("work", "work", "request")), 0
+        if self.deaths_left:
+            self.deaths_left -= 1
+            after = 1 + int(self.rng.expovariate(1 / self.mix.death_every))
+        self.death = Death(kind=kind, after=after)
 
-    def _kill_in(self) -> float:
-        every = self.mix.kill_every
-        return float("inf") if every is None else 1 + self.rng.expovariate(1 / every)
+    def _at_work(self) -> str | None:
+        return self.rng.choice(("before", "during", "after")) if self.death.strikes("work") else None
+
+    def _at_request(self) -> None:
+        if self.death.strikes("request") and self.process is not None:
+            # On its way, or at the service, or with the answer on its way back.
+            self.clock.after(3 * self.mix.weather.latency_s * self.rng.random(), self.process.kill)
 
     def _schedule_restart(self) -> None:
         every = self.mix.restart_every_s
@@ -190,18 +179,46 @@ class World:
             connection.close()
 
 
-def _loaded(directory: Path, seed: int, steps: int, staleness: int) -> LoadedRun:
-    tasks = [{"env": "parity", "id": "even", "args": {"n": n}} for n in range(50)]
-    (directory / "tasks.json").write_text(json.dumps(tasks))
-    run = RunFile.model_validate(
+@dataclass(slots=True)
+class Death:
+    """When a life is cut off: at a piece of the store's work or after a request; 0: it is not."""
+
+    kind: str
+    after: int
+
+    def strikes(self, kind: str) -> bool:
+        """Count one of *kind*; whether it is the last one."""
+        if kind != self.kind or self.after == 0:
+            return False
+        self.after -= 1
+        return self.after == 0
+
+
+def _loaded(directory: Path, seed: int, steps: int, mix: Mix) -> LoadedRun:
+    (directory / "tasks.json").write_text(TASKS)
+    run = _run_file(steps, mix.staleness, mix.groups_per_step)
+    source = run.taskset.train[0].model_copy(update={"source": str(directory / "tasks.json")})
+    run = run.model_copy(
+        update={
+            "run": run.run.model_copy(update={"seed": seed, "state_dir": directory / "state"}),
+            "taskset": run.taskset.model_copy(update={"train": (source,)}),
+        }
+    )
+    origins: dict[str, str] = defaultdict(lambda: "default")
+    return LoadedRun(run=run, path=directory / "run.yaml", origins=origins, warnings=())
+
+
+@lru_cache
+def _run_file(steps: int, staleness: int, groups_per_step: int) -> RunFile:
+    return RunFile.model_validate(
         {
-            "run": {"name": "it", "seed": seed, "steps": steps, "state_dir": str(directory / "state")},
+            "run": {"name": "it", "steps": steps},
             "model": {"slug": "it", "base": "base"},
             "service": "hud",
-            "taskset": {"train": str(directory / "tasks.json")},
+            "taskset": {"train": "tasks.json"},
             "agent": {"max_tokens": 1},
             "rollout": {
-                "group_size": 2, "groups_per_step": 2, "concurrency": 6, "deadline_s": 30,
+                "group_size": 2, "groups_per_step": groups_per_step, "concurrency": 6, "deadline_s": 30,
                 "grading_reserve_s": 5,
             },
             "pipeline": {"staleness": staleness},
@@ -209,5 +226,3 @@ def _loaded(directory: Path, seed: int, steps: int, staleness: int) -> LoadedRun
             "reporting": {"enabled": False},
         }
     )  # fmt: skip
-    origins: dict[str, str] = defaultdict(lambda: "default")
-    return LoadedRun(run=run, path=directory / "run.yaml", origins=origins, warnings=())

@@ -56,6 +56,7 @@ class SimulatedService:
         self._list_lag_s = list_lag_s
         self._gateway_lag_s = gateway_lag_s
         self._done: dict[str, Answer] = {}
+        self._odd = False
         self.slugs: dict[str, Slug] = {}
 
     def restart(self) -> None:
@@ -86,6 +87,8 @@ class SimulatedService:
         slug = self.slugs.get(parts[2])
         if slug is None:
             return Answer(404, {"detail": f"no model {parts[2]}"})
+        if parts[-1] == "lease":
+            return Answer(404, {"detail": f"no such path {path}"})
         if parts[-1] == "losses":
             return Answer(200, {"losses": ["importance_sampling"]})
         if parts[-1] == "checkpoints":
@@ -117,7 +120,9 @@ class SimulatedService:
         slug = next((one for one in self.slugs.values() if one.name == body["model"]), None)
         if slug is None:
             return Answer(404, {"error": {"message": "no such model"}})
-        text = self._rng.choice("0123456789")
+        # Mostly, one of two neighbours is even: a group without a spread trains nothing.
+        self._odd = self._odd ^ (self._rng.random() < 0.93)
+        text = self._rng.choice("13579" if self._odd else "02468")
         return Answer(
             200,
             {

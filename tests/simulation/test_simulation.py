@@ -27,3 +27,9 @@ def test_whatever_dies_every_step_is_applied_once_and_every_group_ends_once(
 
     assert report.codes[-1] == 0
     assert report.kills == report.lives - len(report.codes)
+
+
+def test_a_seed_is_one_course_of_events(seed: int) -> None:
+    first, second = simulate(seed), simulate(seed)
+
+    assert first.trace == second.trace

@@ -1,0 +1,46 @@
+"""What a process has one of, while a simulation runs in it: ids, chance, the time of day, logging."""
+
+from __future__ import annotations
+
+import gc
+import random
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
+
+import sniffio
+import structlog
+
+from hud_orchestrator import directory, logs
+from tests.simulation.clock import Clock
+
+
+@contextmanager
+def on_our_own(seed: int, clock: Clock) -> Iterator[None]:
+    """Let *seed* and *clock* decide all of it, and leave it as it was: other tests share the process."""
+    configured, config, state = structlog.is_configured(), structlog.get_config(), random.getstate()
+    chance = random.Random(seed)
+    random.seed(seed)  # what the product draws without a stream of its own: the jitter of waits
+    logs.configure(stream=None, as_json=True, level="error")
+    gc.freeze()  # the collection after the run looks at what that made alone
+    gc.disable()
+    with (
+        patch.object(uuid, "uuid4", lambda: uuid.UUID(int=chance.getrandbits(128), version=4)),
+        patch.object(time, "time", clock.wall),
+        patch.object(time, "monotonic", lambda: clock.now),
+        # Most of a short life would be spent on it, and on looking for the library that runs the loop.
+        patch.object(directory, "PROBE_BYTES", 1),
+        patch.object(sniffio.thread_local, "name", "asyncio"),
+    ):
+        try:
+            yield
+        finally:
+            structlog.configure(**config)
+            if not configured:
+                structlog.reset_defaults()
+            random.setstate(state)
+            gc.enable()
+            gc.collect()
+            gc.unfreeze()
