@@ -136,6 +136,21 @@ class Settler:
                 "set the head back, or start a run with another run.name"
             )
 
+    async def move_head(self, model_name: str, *, left_at: str | None, to: str) -> None:
+        """Set the head, which drops what has accumulated; it was left elsewhere, or is there already.
+
+        Raises:
+            HeadMoved: it is at neither place, and no call of ours explains why.
+            RequestRejected: the service has no such checkpoint any more.
+        """
+        tree = await self.catalog.checkpoints(self.model_id)
+        active = head(tree)
+        if active is None or active.id != to:
+            await self.regain(model_name, left_at)
+        else:
+            await self._check_strangers(tree)
+        await self._set_head(to)
+
     async def _regained(self, node: Checkpoint, active: Checkpoint) -> bool:
         if active.id == node.id:
             return True

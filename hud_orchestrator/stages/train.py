@@ -42,7 +42,6 @@ from hud_orchestrator.rules.requests import (
     spread,
     with_groups,
 )
-from hud_orchestrator.rules.schedule import Schedule
 from hud_orchestrator.rules.settlement import Applied
 from hud_orchestrator.settling import Settler
 from hud_orchestrator.store.ledger import CallKind, Ledger, PlannedStep
@@ -75,7 +74,8 @@ class Trainer:
     ledger: Ledger
     settler: Settler
     policy: PolicyCell
-    schedule: Schedule
+    learning_rate: Callable[[int], float]
+    """Of a step; read anew whenever it is needed, and the same while the step is in hand."""
     recipe: Recipe
     differentiate: Differentiate | None = None
     """The loss, when it is computed here and not by the service."""
@@ -129,7 +129,7 @@ async def _plan(trainer: Trainer, batch: Batch) -> int:
         groups=[group.number for group in batch.groups],
         digest=_digest(batch),
         head_before=trainer.policy.current.checkpoint,
-        learning_rate=trainer.schedule.learning_rate(batch.step),
+        learning_rate=trainer.learning_rate(batch.step),
         metrics=_batch_metrics(batch),
     )
 
@@ -142,7 +142,7 @@ async def _attempt(trainer: Trainer, batch: Batch, plan: int) -> Step:
     if silent is not None:
         await trainer.ledger.skipped(plan, metrics=metrics, groups=numbers, ending=silent)
         return _step(trainer, batch, None, metrics)
-    request = optim_step_request(trainer.recipe, learning_rate=trainer.schedule.learning_rate(batch.step))
+    request = optim_step_request(trainer.recipe, learning_rate=trainer.learning_rate(batch.step))
     answer = await _once(trainer.ledger, "optim_step", plan, partial(trainer.training.optim_step, request))
     wrong = await trainer.settler.confirm(await _open(trainer), answer.checkpoint_id)
     if wrong is not None:
@@ -182,7 +182,7 @@ def _step(trainer: Trainer, batch: Batch, checkpoint: str | None, metrics: Mappi
         batch=batch,
         policy=Policy(version=batch.step, checkpoint=checkpoint or before),
         parent=before,
-        learning_rate=trainer.schedule.learning_rate(batch.step) if checkpoint else 0.0,
+        learning_rate=trainer.learning_rate(batch.step) if checkpoint else 0.0,
         skipped=checkpoint is None,
         metrics=metrics,
         seconds=0.0,
