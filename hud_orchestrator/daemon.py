@@ -181,21 +181,15 @@ async def _pipeline(
         )
         board.phase = "preparing the model"
         token = FencingToken()
-        catalog = Catalog(api, token=token)
-        model = await _model(loaded, catalog, store)
-        writer = SingleWriter(WriterLeases(rl), store.history, token, holder=holder_of(run.directory))
-        await stack.enter_async_context(writing(writer, model.id, waiting=_waiting(run, board)))
-        settling = partial(_settler, run, catalog, store, writer)
-        stand = await _stand(loaded, model, settling, store, api)
-        model, slug = stand.model, stand.model.model_name
-        training = Training(rl, model_id=model.id, timeout_s=run.trainer.call_timeout_s, token=token)
+        stand, settler = await _alone(stack, loaded, store, board, token, rl=rl, api=api)
+        training = Training(rl, model_id=stand.model.id, timeout_s=run.trainer.call_timeout_s, token=token)
         if differentiate is None:
             await _known_loss(training, run)
         await restore_board(board, stand, store.history)
-        settler = settling(model.id, settle_s=run.trainer.settle_s)
         policy = PolicyCell(stand.policy, history=stand.versions, abandoned=stand.abandoned)
         watch = make_watch(run, store, board)
         await watch.load()
+        slug = stand.model.model_name
         told = await stack.enter_async_context(
             witness(loaded, addresses, store.history, policy, board.reports)
         )
@@ -244,6 +238,30 @@ def _trainer(
         recipe=recipe(run),
         differentiate=differentiate,
     )
+
+
+async def _alone(
+    stack: AsyncExitStack,
+    loaded: LoadedRun,
+    store: Store,
+    board: Scoreboard,
+    token: FencingToken,
+    *,
+    rl: Transport,
+    api: Transport,
+) -> tuple[Standing, Settler]:
+    """The model, on lease until *stack* closes, and where the run stands with it.
+
+    Raises:
+        HeadMoved, FencedOff: somebody else trains it.
+    """
+    run, catalog = loaded.run, Catalog(api, token=token)
+    model = await _model(loaded, catalog, store)
+    writer = SingleWriter(WriterLeases(rl), store.history, token, holder=holder_of(run.directory))
+    await stack.enter_async_context(writing(writer, model.id, waiting=_waiting(run, board)))
+    settling = partial(_settler, run, catalog, store, writer)
+    stand = await _stand(loaded, model, settling, store, api)
+    return stand, settling(stand.model.id, settle_s=run.trainer.settle_s)
 
 
 async def _model(loaded: LoadedRun, catalog: Catalog, store: Store) -> Model:
