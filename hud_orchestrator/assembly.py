@@ -16,6 +16,7 @@ from hud_orchestrator.client_loss import Differentiate, differentiator
 from hud_orchestrator.clients.gateway import Gateway
 from hud_orchestrator.clients.hosted import HostedRollouts
 from hud_orchestrator.clients.transport import Transport
+from hud_orchestrator.config.guards import DEFAULT_FACTOR, GuardSection
 from hud_orchestrator.config.losses import CLIENT, client_loss, is_group_relative
 from hud_orchestrator.config.run import RunFile
 from hud_orchestrator.dispatch import Dispatch
@@ -32,11 +33,14 @@ from hud_orchestrator.records import Outcome, Task, Treatment
 from hud_orchestrator.reporting.witness import Witness
 from hud_orchestrator.rules.breaker import BreakerRule
 from hud_orchestrator.rules.curriculum import Curriculum, CurriculumRule
+from hud_orchestrator.rules.guards import GuardRule
 from hud_orchestrator.rules.order import MixedOrder, Order, TaskOrder
 from hud_orchestrator.rules.requests import Recipe
 from hud_orchestrator.rules.schedule import Schedule
 from hud_orchestrator.rules.seeds import derive
 from hud_orchestrator.store.history import History
+from hud_orchestrator.store.store import Store
+from hud_orchestrator.watch import Watch
 
 
 def make_order(run: RunFile, parts: Sequence[tuple[Task, ...]]) -> Order:
@@ -60,6 +64,21 @@ def make_curriculum(run: RunFile, order: Order, tasks: Sequence[Task]) -> Curric
     facts = section.model_dump(exclude={"weighting"})
     rule = CurriculumRule(near_half=section.weighting == "near_half", **facts)
     return Curriculum(order, rule, tasks, seed=derive(run.run.seed, "curriculum"))
+
+
+def make_watch(run: RunFile, store: Store, board: Scoreboard) -> Watch:
+    """The guards of the run file."""
+    return Watch(
+        [_guard(guard, peak=run.trainer.learning_rate.peak) for guard in run.guards],
+        store=store,
+        board=board,
+    )
+
+
+def _guard(guard: GuardSection, *, peak: float) -> GuardRule:
+    factor = DEFAULT_FACTOR.get(guard.action, 1.0) if guard.factor is None else guard.factor
+    facts = guard.model_dump(exclude={"name", "factor", "floor"})
+    return GuardRule(name=guard.label, factor=factor, least_scale=guard.floor / peak, **facts)
 
 
 def make_evaluator(
@@ -213,7 +232,7 @@ def make_agent(run: RunFile, directory: Path) -> Agent:
 
 
 def schedule(run: RunFile) -> Schedule:
-    """The learning rate of every step."""
+    """The learning rate of every step, before guards lower it."""
     rate = run.trainer.learning_rate
     return Schedule(
         peak=rate.peak,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from functools import partial
 
 import anyio
 
@@ -14,13 +14,12 @@ from hud_orchestrator import logs
 from hud_orchestrator.assembly import (
     make_agent,
     make_attempter,
-    make_curriculum,
     make_differentiate,
     make_dispatch,
     make_evaluator,
     make_gateway,
     make_hosted_attempter,
-    make_order,
+    make_watch,
     recipe,
     schedule,
 )
@@ -30,6 +29,7 @@ from hud_orchestrator.clients.catalog import Catalog
 from hud_orchestrator.clients.hosted import HostedRollouts
 from hud_orchestrator.clients.training import Training
 from hud_orchestrator.clients.transport import Network, Transport
+from hud_orchestrator.clients.writer_lease import FencingToken, WriterLeases
 from hud_orchestrator.config.load import LoadedRun
 from hud_orchestrator.config.placement import HOSTED, placement_of
 from hud_orchestrator.config.resolved import resolved_lines
@@ -37,7 +37,7 @@ from hud_orchestrator.config.run import RunFile
 from hud_orchestrator.directory import RunDirectory, write_atomically
 from hud_orchestrator.edges import base_model, witness
 from hud_orchestrator.embedded import Addresses
-from hud_orchestrator.errors import ConfigError, ExitCode, exit_code_of, leaves
+from hud_orchestrator.errors import ConfigError, ExitCode, RunPaused, exit_code_of, leaves
 from hud_orchestrator.feedback import Drain, PolicyCell
 from hud_orchestrator.metrics import Scoreboard
 from hud_orchestrator.resume import (
@@ -47,18 +47,21 @@ from hud_orchestrator.resume import (
     without_forgotten,
     without_stale,
 )
-from hud_orchestrator.rules.order import Order
+from hud_orchestrator.rounds import order_of, restore_board, train_to_the_end
 from hud_orchestrator.seams import Edges
 from hud_orchestrator.settings import redacted
 from hud_orchestrator.settling import Settler
+from hud_orchestrator.single_writer import SingleWriter, holder_of, writing
 from hud_orchestrator.stages.train import Trainer
 from hud_orchestrator.store.database import Database
+from hud_orchestrator.store.firings import Firings
 from hud_orchestrator.store.history import History
-from hud_orchestrator.store.ledger import Ledger
-from hud_orchestrator.store.trajectories import Trajectories
+from hud_orchestrator.store.store import Store
 from hud_orchestrator.summary import Summary, summarize, write_summary
-from hud_orchestrator.supervisor import Pipeline, evaluate_when_due, run_pipeline, watch_signals
-from hud_orchestrator.tasksets.parts import RunTasks, load_run_tasks
+from hud_orchestrator.supervisor import Pipeline, watch_signals
+from hud_orchestrator.tasksets.parts import load_run_tasks
+from hud_orchestrator.watch import Watch
+from hud_orchestrator.wire import Model
 
 CLOSING_S = 20.0
 """Seconds for the last rows and the summary, whatever ended the run."""
@@ -66,15 +69,6 @@ CLOSING_S = 20.0
 REAL = Edges()
 
 log = logs.get_logger()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Store:
-    """The parts of the store, over one database."""
-
-    ledger: Ledger
-    history: History
-    trajectories: Trajectories
 
 
 async def run_daemon(loaded: LoadedRun, *, board: Scoreboard, edges: Edges = REAL) -> Summary:
@@ -88,9 +82,7 @@ async def run_daemon(loaded: LoadedRun, *, board: Scoreboard, edges: Edges = REA
         database = Database(directory.store, disk=edges.disk)
         try:
             logs.copy_to(directory.log)
-            store = Store(
-                ledger=Ledger(database), history=History(database), trajectories=Trajectories(database)
-            )
+            store = Store.over(database)
             await _same_run(loaded.run, store.history)
             write_atomically(directory.config, "\n".join(resolved_lines(loaded.run, loaded.origins)) + "\n")
             return await _session(loaded, directory, store, board, edges)
@@ -129,6 +121,7 @@ async def _session(
 async def _until_the_end(
     loaded: LoadedRun, directory: RunDirectory, store: Store, board: Scoreboard, edges: Edges
 ) -> ExitCode:
+    await _heed_pauses(store.firings)
     drain = Drain()
     finished, in_time = False, None
     with drain.interruptible() as everything:
@@ -140,16 +133,30 @@ async def _until_the_end(
             async with _pipeline(loaded, directory, store, board, drain, edges) as pipeline:
                 if pipeline is not None:
                     with drain.spared(everything):
-                        await run_pipeline(pipeline)
+                        await train_to_the_end(pipeline)
                 finished = not drain.requested or await _complete(loaded.run, store)
                 in_time = anyio.current_time() < everything.deadline
             guards.cancel_scope.cancel("the run is over")
+    await _heed_pauses(store.firings)
     if finished:
         return ExitCode.DONE
     if in_time is None:  # cut off before, or inside, the pipeline
         in_time = anyio.current_time() < everything.deadline
     # A drain that ran out of time, or a second signal, has put the deadline behind us.
     return ExitCode.INTERRUPTED if in_time else ExitCode.ABORTED
+
+
+async def _heed_pauses(firings: Firings) -> None:
+    """End the run when a guard has paused it, also when a kill came before; the start after that goes on.
+
+    Raises:
+        RunPaused: one has.
+    """
+    pauses = await firings.pauses()
+    await firings.heed()
+    if pauses:
+        told = "; ".join(f"guard {one.guard}, after step {one.step}: {one.detail}" for one in pauses)
+        raise RunPaused(f"paused by {told}; look into it, then run it again to go on")
 
 
 @asynccontextmanager
@@ -173,15 +180,16 @@ async def _pipeline(
             stack, addresses, sampling=run.rollout.concurrency, network=edges.network
         )
         board.phase = "preparing the model"
-        catalog = Catalog(api)
-        stand = await _stand(loaded, catalog, api, store)
-        model, slug = stand.model, stand.model.model_name
-        training = Training(rl, model_id=model.id, timeout_s=run.trainer.call_timeout_s)
+        token = FencingToken()
+        stand, settler = await _alone(stack, loaded, store, board, token, rl=rl, api=api)
+        training = Training(rl, model_id=stand.model.id, timeout_s=run.trainer.call_timeout_s, token=token)
         if differentiate is None:
             await _known_loss(training, run)
-        await _restore(store.history, stand, board)
-        settler = _settler(run, catalog, model.id, store, settle_s=run.trainer.settle_s)
-        policy = PolicyCell(stand.policy, history=stand.versions)
+        await restore_board(board, stand, store.history)
+        policy = PolicyCell(stand.policy, history=stand.versions, abandoned=stand.abandoned)
+        watch = make_watch(run, store, board)
+        await watch.load()
+        slug = stand.model.model_name
         told = await stack.enter_async_context(
             witness(loaded, addresses, store.history, policy, board.reports)
         )
@@ -195,24 +203,21 @@ async def _pipeline(
             paced = make_gateway(run, gateway, slug, board)
             attempter = make_attempter(run, place, agent, paced, policy, dispatch, told)
         log.info("run.started", model=slug, after_step=stand.policy.version, steps=run.run.steps)
-        pipeline = Pipeline(
+        yield Pipeline(
             run=run,
-            order=await _order(run, tasks, stand, store.trajectories, board),
+            order=await order_of(run, tasks, stand, store, board),
             attempter=attempter,
             dispatch=dispatch,
-            trainer=_trainer(run, training, settler, policy, differentiate),
+            trainer=_trainer(run, training, settler, policy, differentiate, watch),
             policy=policy,
-            trajectories=store.trajectories,
+            store=store,
             standing=stand,
             evaluator=make_evaluator(run, tasks.heldout, attempter, store.history, board),
+            watch=watch,
+            tasks=tasks,
             board=board,
             drain=drain,
         )
-        board.phase = "evaluating"
-        await evaluate_when_due(pipeline, stand.policy)
-        board.phase = "training"
-        board.training_since = time.monotonic()
-        yield pipeline if stand.policy.version < run.run.steps else None
 
 
 def _trainer(
@@ -221,58 +226,96 @@ def _trainer(
     settler: Settler,
     policy: PolicyCell,
     differentiate: Differentiate | None,
+    watch: Watch,
 ) -> Trainer:
+    planned = schedule(run)
     return Trainer(
         training=training,
         ledger=settler.ledger,
         settler=settler,
         policy=policy,
-        schedule=schedule(run),
+        learning_rate=lambda step: planned.learning_rate(step) * watch.scale,
         recipe=recipe(run),
         differentiate=differentiate,
     )
 
 
-async def _order(
-    run: RunFile, tasks: RunTasks, stand: Standing, trajectories: Trajectories, board: Scoreboard
-) -> Order:
-    """Which task stands where; a curriculum knows what the consumed steps have shown."""
-    order = make_order(run, tasks.train)
-    curriculum = make_curriculum(run, order, tasks.all_train)
-    if curriculum is None:
-        return order
-    curriculum.consume(await trajectories.visits(last=stand.policy.version))
-    board.curriculum = curriculum.counts()
-    return curriculum
+async def _alone(
+    stack: AsyncExitStack,
+    loaded: LoadedRun,
+    store: Store,
+    board: Scoreboard,
+    token: FencingToken,
+    *,
+    rl: Transport,
+    api: Transport,
+) -> tuple[Standing, Settler]:
+    """The model, on lease until *stack* closes, and where the run stands with it.
+
+    Raises:
+        HeadMoved, FencedOff: somebody else trains it.
+    """
+    run, catalog = loaded.run, Catalog(api, token=token)
+    model = await _model(loaded, catalog, store)
+    writer = SingleWriter(WriterLeases(rl), store.history, token, holder=holder_of(run.directory))
+    await stack.enter_async_context(writing(writer, model.id, waiting=_waiting(run, board)))
+    settling = partial(_settler, run, catalog, store, writer)
+    stand = await _stand(loaded, model, settling, store, api)
+    return stand, settling(stand.model.id, settle_s=run.trainer.settle_s)
 
 
-async def _stand(loaded: LoadedRun, catalog: Catalog, api: Transport, store: Store) -> Standing:
-    """Find or fork the model, and settle what an earlier end left open."""
-    base = base_model(loaded)
+async def _model(loaded: LoadedRun, catalog: Catalog, store: Store) -> Model:
+    """Find the model, or fork it."""
     slug = await store.history.get("slug") or loaded.run.model.slug
-    model = await find_or_fork(catalog, slug=slug, base=base)
+    model = await find_or_fork(catalog, slug=slug, base=base_model(loaded))
     await store.history.set("slug", model.model_name)
+    return model
+
+
+def _waiting(run: RunFile, board: Scoreboard) -> Callable[[str], None] | None:
+    """Shows who is waited for, when the run file says to wait."""
+    if run.trainer.on_other_trainer == "refuse":
+        return None
+
+    def show(reason: str) -> None:
+        board.phase = f"waiting: {reason}"
+
+    return show
+
+
+async def _stand(
+    loaded: LoadedRun,
+    model: Model,
+    settling: Callable[..., Settler],
+    store: Store,
+    api: Transport,
+) -> Standing:
+    """Settle what an earlier end left open."""
     # The embedded service ended with the daemon, and its unapplied gradients with it.
     survived = loaded.run.service == "hud"
-    settle_s = loaded.run.trainer.settle_s if survived else 0.0
+    settler = settling(model.id, settle_s=loaded.run.trainer.settle_s if survived else 0.0)
     stand = await standing(
-        settler=_settler(loaded.run, catalog, model.id, store, settle_s=settle_s),
+        settler=settler,
         model=model,
-        base=base,
-        keeps_gradients=survived,
+        base=base_model(loaded),
+        keeps_gradients=survived and not settler.writer.fences,
         trajectories=store.trajectories,
+        rollbacks=store.rollbacks,
     )
     stand = await without_forgotten(stand, HostedRollouts(api), store.trajectories)
     return await without_stale(stand, store.trajectories, staleness=loaded.run.pipeline.staleness)
 
 
-def _settler(run: RunFile, catalog: Catalog, model_id: str, store: Store, *, settle_s: float) -> Settler:
+def _settler(
+    run: RunFile, catalog: Catalog, store: Store, writer: SingleWriter, model_id: str, *, settle_s: float
+) -> Settler:
     return Settler(
         catalog=catalog,
         model_id=model_id,
         ledger=store.ledger,
         history=store.history,
         settle_s=settle_s,
+        writer=writer,
         redo=run.trainer.on_lost_step == "redo",
     )
 
@@ -280,6 +323,8 @@ def _settler(run: RunFile, catalog: Catalog, model_id: str, store: Store, *, set
 async def _complete(run: RunFile, store: Store) -> bool:
     steps = await store.history.steps()
     if not steps or steps[-1].number < run.run.steps or await store.ledger.open_step() is not None:
+        return False
+    if await store.rollbacks.asked() is not None:
         return False
     measured = {evaluation.version for evaluation in await store.history.evaluations()}
     return not run.taskset.evaluates or steps[-1].number in measured
@@ -296,17 +341,6 @@ async def _transports(
         )
         for url, connections in wanted
     ]
-
-
-async def _restore(history: History, stand: Standing, board: Scoreboard) -> None:
-    steps = await history.steps()
-    board.step = board.first_step = stand.policy.version
-    board.rewards = [step.metrics.get("reward_mean", 0.0) for step in steps]
-    board.evaluations = [(e.version, e.reward) for e in await history.evaluations()]
-    if steps:
-        log.info("run.resumed", after_step=stand.policy.version)
-    for group in (*stand.waiting, *stand.begun):
-        log.info("group.readmitted", group=group.number, members=len(group.rollouts), whole=group.whole)
 
 
 async def _same_run(run: RunFile, history: History) -> None:

@@ -67,13 +67,23 @@ class RunDirectory:
             self.path.rename(kept)
         return kept
 
+    def holder(self) -> str | None:
+        """The process that holds the directory, ``None`` when nobody does."""
+        try:
+            with (self.path / "lock").open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _named(self.path / "lock")
+        except OSError:  # it was never held
+            pass
+        return None
+
     def _lock(self, handle: int) -> None:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
             raise StateInUse(
-                f"{self.path}: is in use by another run (process {holder}); wait for it, "
+                f"{self.path}: is in use by another run (process {_named(self.path / 'lock')}); wait for it, "
                 "or choose another run.name"
             ) from None
         try:
@@ -95,6 +105,11 @@ class RunDirectory:
             ) from error
         finally:
             probe.unlink(missing_ok=True)
+
+
+def _named(lock: Path) -> str:
+    with lock.open("rb") as file:
+        return file.read(32).decode(errors="replace").strip() or "unknown"
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -10,6 +10,7 @@ OrchestratorError              one line for a person; ``exit_code`` for the shel
 |   +-- ServiceUnreachable     provably nothing was sent: repeating is safe
 |   +-- KeyRefused             401 or 403: another key is needed
 |   +-- RequestRejected        refused as a whole, nothing changed: do not repeat
+|   |   +-- FencedOff          somebody else has the model on lease: stop
 |   +-- ServiceBusy            503, 429, 5xx or no answer on a read: later may work
 |   +-- OutcomeUnknown         sent, and no trustworthy answer: settle, never repeat
 |   +-- HeadMoved              somebody else trains this slug: stop
@@ -19,6 +20,7 @@ OrchestratorError              one line for a person; ``exit_code`` for the shel
 |   +-- ToolsLost              its tools went away; it may still be there to grade
 +-- JudgeFailed                a judge gave no verdict: a grader failure, not a reward
 +-- RunFailed                  training cannot go on: read the message
++-- RunPaused                  a guard has paused the run: look, then run it again
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ class ExitCode(IntEnum):
     STATE_IN_USE = 75
     HEAD_MOVED = 76
     KEY_REFUSED = 77
+    PAUSED = 79
     INTERRUPTED = 130
     ABORTED = 131
 
@@ -108,6 +111,12 @@ class RequestRejected(ServiceError):
         self.status = status
 
 
+class FencedOff(RequestRejected):
+    """Refused, because somebody else has the model on lease."""
+
+    exit_code = ExitCode.HEAD_MOVED
+
+
 class ServiceBusy(ServiceError):
     """A read got no usable answer for now."""
 
@@ -148,6 +157,12 @@ class RunFailed(OrchestratorError):
     """Training cannot go on."""
 
 
+class RunPaused(OrchestratorError):
+    """A guard of the run file has ended the run, and nothing is wrong with the next start."""
+
+    exit_code = ExitCode.PAUSED
+
+
 GRAVEST_FIRST = (
     ExitCode.BUG,
     ExitCode.OUTCOME_UNKNOWN,
@@ -157,6 +172,7 @@ GRAVEST_FIRST = (
     ExitCode.KEY_REFUSED,
     ExitCode.USAGE,
     ExitCode.RUN_FAILED,
+    ExitCode.PAUSED,
     ExitCode.UNREACHABLE,
     ExitCode.ABORTED,
     ExitCode.INTERRUPTED,

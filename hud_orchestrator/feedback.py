@@ -10,22 +10,29 @@ bound age on their own (a slow group may be overtaken for ever); the sweep at th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 import anyio
 
-from hud_orchestrator.records import Policy
+from hud_orchestrator.records import ABANDONED, Policy
 
 
 class PolicyCell:
     """The policy that the gateway serves, and every one that it served in this run."""
 
-    def __init__(self, policy: Policy, *, history: Mapping[str, int] | None = None) -> None:
-        self._policy = policy
-        self._versions = dict(history or {})
-        self._settled = policy.version
+    def __init__(
+        self, policy: Policy, *, history: Mapping[str, int] | None = None, abandoned: Collection[str] = ()
+    ) -> None:
+        """Begin at *policy*; *history* has checkpoints before it, *abandoned* those of other branches."""
         self._changed = anyio.Event()
+        self.go_back(policy, history=history or {}, abandoned=abandoned)
+
+    def go_back(self, policy: Policy, *, history: Mapping[str, int], abandoned: Collection[str]) -> None:
+        """Begin anew at *policy*. Nobody may be waiting, or sample for a training that goes on."""
+        self._policy = policy
+        self._versions = {**dict.fromkeys(abandoned, ABANDONED), **history}
+        self._settled = policy.version
         if policy.checkpoint is not None:
             self._versions[policy.checkpoint] = policy.version
 
@@ -50,7 +57,8 @@ class PolicyCell:
         """The version that served a completion: by the checkpoint that the gateway named, else *asked_at*.
 
         A gateway that names none could have served anything since the request left; the version
-        from then is the oldest it can be, so age is never understated.
+        from then is the oldest it can be, so age is never understated. What the run has gone back from
+        is ``ABANDONED``.
         """
         return self._versions.get(checkpoint, asked_at) if checkpoint is not None else asked_at
 

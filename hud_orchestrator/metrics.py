@@ -19,7 +19,11 @@ RATE_WINDOW_S = 10.0
 
 
 class MetricsFile:
-    """One JSON object per line, appended: ``{"kind": "step" | "evaluation", ...}``."""
+    """One JSON object per line, appended: ``{"kind": "step", ...}``.
+
+    Kinds are ``step``, ``evaluation``, ``guard``, and ``rollback``, after which steps are counted from its
+    ``step`` on once more.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path

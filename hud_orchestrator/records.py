@@ -2,7 +2,8 @@
 
 ``group`` is a position in the run's endless, seeded stream of tasks: it names a group for ever,
 also across restarts. A policy ``version`` is the number of the step that published it; version 0 is
-the policy that the run began with.
+the policy that the run began with. A rollback takes versions back, and makes them anew: what the ones
+before it sampled is of the version ``ABANDONED`` or in no batch.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NewType
+from typing import Any, Literal, NewType
 
 from hud_orchestrator.steps import EpisodeStep
+
+Action = Literal["warn", "pause", "lower_learning_rate", "roll_back"]
+"""What a guard does."""
 
 CallId = NewType("CallId", str)
 """Names one training call. Only the ledger hands one out, after its row is on disk."""
@@ -107,6 +111,14 @@ class Ending(StrEnum):
     """Its policy was too old when the batch was cut."""
     LOST = "lost"
     """The answer to its step was lost, and the run file drops such steps."""
+    NOT_FINITE = "not_finite"
+    """The loss or the gradient of its step was not finite, and a guard watches for that."""
+    ROLLED_BACK = "rolled_back"
+    """The run went back from the policy that sampled it."""
+
+
+ABANDONED = -1
+"""The version of every policy that the run has gone back from: older than any that it trains on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,6 +278,15 @@ class Policy:
     version: int
     checkpoint: str | None
     """The head's id, ``None`` before the first step of a fresh fork."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where a run goes back to."""
+
+    step: int
+    """The last step that stays; 0: none does."""
+    checkpoint: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,10 @@ from hud_orchestrator.clients.hosted import HostedRollouts
 from hud_orchestrator.errors import ConfigError, RequestRejected, RunFailed
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.records import Ending, Group, Policy
+from hud_orchestrator.rewinding import go_back_if_asked, line_of
 from hud_orchestrator.rules.settlement import NotApplied
 from hud_orchestrator.settling import Settler
+from hud_orchestrator.store.rollbacks import Rollback, Rollbacks
 from hud_orchestrator.store.trajectories import Trajectories
 from hud_orchestrator.wire import Model
 
@@ -29,6 +31,10 @@ class Standing:
     """The head, with the number of the last consumed step as its version."""
     versions: Mapping[str, int]
     """Every checkpoint of this run and the version it was."""
+    abandoned: frozenset[str] = frozenset()
+    """Checkpoints that the run has gone back from."""
+    went_back: Rollback | None = None
+    """What has just led here, if the run has not simply gone on."""
     ended: frozenset[int]
     """Groups that are over."""
     waiting: tuple[Group, ...]
@@ -68,40 +74,46 @@ async def standing(
     base: str | None,
     keeps_gradients: bool,
     trajectories: Trajectories,
+    rollbacks: Rollbacks,
 ) -> Standing:
-    """Settle what an earlier end left open, check the head, and say where the run continues.
+    """Settle what is open, go back if that is asked for, check the head, and say where the run continues.
 
     Args:
         settler: of the run and *model*.
         model: the one that is trained.
         base: what it was forked from.
-        keeps_gradients: whether the service was running while the daemon was not, so that gradients
-            of a step that was cut off may still wait there.
+        keeps_gradients: whether gradients of a step that was cut off may still wait at the service: it was
+            running while the daemon was not, and has given no lease since.
         trajectories: the run's groups.
+        rollbacks: of the run.
 
     Raises:
         HeadMoved: the head is not where this run left it.
+        RunFailed: it is asked to go back, and cannot.
     """
     await settler.begin()
     step = await settler.ledger.open_step()
     if step is not None:
         verdict = await settler.settle(step)
-        if isinstance(verdict, NotApplied) and step.head_before is None:
+        if isinstance(verdict, NotApplied) and await settler.ledger.open_step() is not None:
             if verdict.strays or (step.may_have_accumulated and keeps_gradients):
                 # Before the step is closed: a kill in between must not come back to the old fork.
                 model = await _fork_anew(settler.catalog, model, base)
                 settler = replace(settler, model_id=model.id)
+                await settler.writer.take(model.id)
                 await settler.history.set("slug", model.model_name)
             await settler.close(step, verdict)
+    went_back = await go_back_if_asked(settler, rollbacks, model_name=model.model_name)
     unended = await trajectories.unended()
-    steps = await settler.history.steps()
-    made = [s.checkpoint for s in steps if s.checkpoint is not None]
-    checkpoint = made[-1] if made else await settler.history.get("first_head") or None
+    line = await line_of(settler.history)
+    checkpoint = line.head(line.last)
     await settler.regain(model.model_name, checkpoint)
     return Standing(
         model=model,
-        policy=Policy(version=steps[-1].number if steps else 0, checkpoint=checkpoint),
-        versions={s.checkpoint: s.number for s in steps if s.checkpoint is not None},
+        policy=Policy(version=line.last, checkpoint=checkpoint),
+        versions={made: step for step, made in enumerate(line.checkpoints, 1) if made is not None},
+        abandoned=frozenset(await rollbacks.abandoned()),
+        went_back=went_back,
         ended=frozenset(await trajectories.ended()),
         waiting=tuple(group for group in unended if group.whole),
         begun=tuple(group for group in unended if not group.whole),

@@ -12,7 +12,8 @@
     rollout  Ticket   a ticket, a slot      source; collect receiving      input closed, workers idle
     collect  Rollout  a rollout             any worker                     input closed; train has left
     train    Batch    a batch, the service  collect; the service           input closed; last step taken
-    promote  Step     a step                train                          input closed: cancels the rest
+    promote  Step     a step                train                          input closed, or the run goes back
+                                                                           or pauses: cancels the rest
 
 Streams have no buffer. Leaving a stage closes both its streams, so an end travels both ways. The first
 SIGINT or SIGTERM drains: sampling is cancelled, the step in hand is finished. The second one, or the
@@ -48,7 +49,9 @@ from hud_orchestrator.stages.promote import promote
 from hud_orchestrator.stages.rollout import rollout
 from hud_orchestrator.stages.source import source
 from hud_orchestrator.stages.train import Trainer, train
-from hud_orchestrator.store.trajectories import Trajectories
+from hud_orchestrator.store.store import Store
+from hud_orchestrator.tasksets.parts import RunTasks
+from hud_orchestrator.watch import Watch
 
 log = get_logger()
 
@@ -63,15 +66,17 @@ class Pipeline:
     dispatch: Dispatch
     trainer: Trainer
     policy: PolicyCell
-    trajectories: Trajectories
+    store: Store
     standing: Standing
     evaluator: Evaluator | None
+    watch: Watch
+    tasks: RunTasks
     board: Scoreboard
     drain: Drain
 
 
 async def run_pipeline(pipeline: Pipeline) -> None:
-    """Run the five stages until the last step is promoted, or the run drains."""
+    """Run the five stages until the last step is promoted, the run drains, or its watch objects."""
     run, standing, board, drain = pipeline.run, pipeline.standing, pipeline.board, pipeline.drain
     permits = Permits(
         groups_per_step=run.rollout.groups_per_step,
@@ -88,7 +93,7 @@ async def run_pipeline(pipeline: Pipeline) -> None:
         grading=grading_rule(run),
         cutter=batch_cutter(run, standing),
         permits=permits,
-        trajectories=pipeline.trajectories,
+        trajectories=pipeline.store.trajectories,
         dispatch=pipeline.dispatch,
     )
 
@@ -123,7 +128,7 @@ async def run_pipeline(pipeline: Pipeline) -> None:
         ), name="train")  # fmt: skip
         await promote(
             steps_out, policy=pipeline.policy, permits=permits, consumed=partial(learn_from, pipeline),
-            evaluate=partial(evaluate_when_due, pipeline), board=board,
+            evaluate=partial(evaluate_when_due, pipeline), interrupted=pipeline.watch.objects, board=board,
         )  # fmt: skip
         # Train has left, so no batch that is still being filled will be trained on.
         stages.cancel_scope.cancel("no further step")
@@ -150,11 +155,12 @@ def batch_cutter(run: RunFile, standing: Standing) -> BatchCutter:
 
 
 async def learn_from(pipeline: Pipeline, step: Step) -> None:
-    """Let the curriculum know how the groups of a consumed step did."""
+    """Let the guards know of a consumed step, and the curriculum how its groups did."""
+    pipeline.watch.saw(step)
     curriculum, board = pipeline.order, pipeline.board
     if not isinstance(curriculum, Curriculum):
         return
-    curriculum.consume(await pipeline.trajectories.visits(first=step.number, last=step.number))
+    curriculum.consume(await pipeline.store.trajectories.visits(first=step.number, last=step.number))
     before, board.curriculum = board.curriculum, curriculum.counts()
     settled = ("solved", "hopeless")
     if before is None or any(before[name] != board.curriculum[name] for name in settled):

@@ -13,6 +13,7 @@ from hud_orchestrator.cli.evaluate import evaluate
 from hud_orchestrator.cli.exits import exit_code
 from hud_orchestrator.cli.init import init
 from hud_orchestrator.cli.models import models
+from hud_orchestrator.cli.rollback import EPILOG, rollback
 from hud_orchestrator.cli.rollouts import rollouts
 from hud_orchestrator.cli.run import run
 from hud_orchestrator.cli.schema import schema
@@ -35,6 +36,7 @@ app.command("validate")(validate)
 app.command("schema")(schema)
 app.command("run")(run)
 app.command("eval")(evaluate)
+app.command("rollback", epilog=EPILOG)(rollback)
 app.command("curve")(curve)
 app.command("serve")(serve)
 app.add_typer(models, name="models")

@@ -22,7 +22,7 @@ def curve(
     """Draw the held-out reward of every evaluation and the training reward of every step."""
     from hud_orchestrator.cli.live import sparkline
 
-    lines = _metrics(directory / "metrics.jsonl")
+    lines = _present(_metrics(directory / "metrics.jsonl"))
     evaluations = [(line["step"], line["reward"]) for line in lines if line["kind"] == "evaluation"]
     rewards = [line["reward_mean"] for line in lines if line["kind"] == "step"]
     if evaluations:
@@ -39,6 +39,18 @@ def bar(value: float) -> str:
     eighths = round(min(max(value, 0.0), 1.0) * WIDTH * 8)
     whole, part = divmod(eighths, 8)
     return "█" * whole + (EIGHTHS[part] if part else "")
+
+
+def _present(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out what the run has gone back from."""
+    kept: list[dict[str, Any]] = []
+    for line in lines:
+        # A kill may have cost the line about the rollback; then the step that comes again tells.
+        last = {"rollback": line["step"], "step": line["step"] - 1}.get(line["kind"])
+        if last is not None:
+            kept = [one for one in kept if one["step"] <= last]
+        kept.append(line)
+    return kept
 
 
 def _metrics(path: Path) -> list[dict[str, Any]]:

@@ -52,6 +52,7 @@ def _word(summary: Summary) -> str:
     words = {
         ExitCode.DONE: "done",
         ExitCode.INTERRUPTED: "interrupted; nothing is lost, run it again to continue",
+        ExitCode.PAUSED: "paused by a guard; run it again to go on",
         ExitCode.ABORTED: "aborted; run it again to settle the step in hand and continue",
     }
     return words.get(ExitCode(summary.exit_code), "ended")

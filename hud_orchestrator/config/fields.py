@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic.fields import FieldInfo
 
+from hud_orchestrator.config.entries import Shorthand
 from hud_orchestrator.config.section import Section, WantedValue
 
 PLAIN_VALUES = "numbers, true, false or texts"
@@ -53,6 +54,13 @@ def items_of(annotation: Any) -> type[Section] | None:
     return next(nested, None)
 
 
+def is_shorthand(annotation: Any, metadata: typing.Sequence[Any] = ()) -> bool:
+    """Tell whether a list of sections may be written as texts."""
+    if any(isinstance(part, Shorthand) for part in (*metadata, *getattr(annotation, "__metadata__", ()))):
+        return True
+    return any(is_shorthand(argument) for argument in typing.get_args(annotation))
+
+
 def literals(annotation: Any) -> tuple[str, ...]:
     """List the allowed words of a ``Literal``; empty for everything else."""
     return typing.get_args(annotation) if typing.get_origin(annotation) is Literal else ()
@@ -65,7 +73,8 @@ def allowed(annotation: Any, metadata: typing.Sequence[Any] = ()) -> str:
     if inner := section_of(annotation):
         return f"a mapping with the keys {', '.join(inner.model_fields)}"
     if items := items_of(annotation):
-        return f"text, or a list of mappings with the keys {', '.join(items.model_fields)}"
+        text = "text, or " if is_shorthand(annotation, metadata) else ""
+        return f"{text}a list of mappings with the keys {', '.join(items.model_fields)}"
     if origin in (types.UnionType, typing.Union):
         some = next(argument for argument in arguments if argument is not types.NoneType)
         return allowed(some, metadata)

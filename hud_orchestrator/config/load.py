@@ -12,6 +12,7 @@ from hud_orchestrator.config.document import Document, Unreadable
 from hud_orchestrator.config.doubts import doubts
 from hud_orchestrator.config.file_checks import FILE_CHECKS
 from hud_orchestrator.config.findings import Finding, Resolve, located, rests_on
+from hud_orchestrator.config.guard_checks import GUARD_CHECKS
 from hud_orchestrator.config.mistakes import START, Mistake, refuse
 from hud_orchestrator.config.origins import origins
 from hud_orchestrator.config.overrides import lay_over
@@ -76,7 +77,9 @@ def _checked(document: Document, path: Path) -> RunFile:
 
 def _findings(run: RunFile, resolve: Resolve) -> list[Finding]:
     return [
-        finding for check in (*CHECKS, *FILE_CHECKS, *PLACEMENT_CHECKS) for finding in check(run, resolve)
+        finding
+        for check in (*CHECKS, *FILE_CHECKS, *PLACEMENT_CHECKS, *GUARD_CHECKS)
+        for finding in check(run, resolve)
     ]
 
 

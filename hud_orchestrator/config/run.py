@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from hud_orchestrator.config.guards import GuardSection
 from hud_orchestrator.config.local import LocalSection
 from hud_orchestrator.config.reporting import ReportingSection
 from hud_orchestrator.config.resilience import ResilienceSection
@@ -109,6 +110,8 @@ class RunFile(Section):
     pipeline: PipelineSection = PipelineSection()
     trainer: TrainerSection = TrainerSection()
     evaluation: EvaluationSection = EvaluationSection()
+    guards: list[GuardSection] = Field(default_factory=list)
+    """What may not happen to the run, and what is done when it does: a list of conditions with actions."""
     logging: LoggingSection = LoggingSection()
     reporting: ReportingSection = ReportingSection()
     local: LocalSection = LocalSection()

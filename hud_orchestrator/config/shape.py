@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from hud_orchestrator.config.document import Document
-from hud_orchestrator.config.fields import allowed, literals, section_at, section_of
+from hud_orchestrator.config.fields import allowed, is_shorthand, literals, section_at, section_of
 from hud_orchestrator.config.mistakes import START, KeyPath, Mistake
 from hud_orchestrator.config.run import RunFile
 from hud_orchestrator.config.section import Section
@@ -127,7 +127,10 @@ def _allowed(path: KeyPath) -> str:
     if path[-2:-1] == ("where",):
         return "a number, true, false or text, or a list of them"
     if items := section_at(RunFile, path):
-        return f"text, or a mapping with the keys {', '.join(items.model_fields)}"
+        holder = section_at(RunFile, path[:-2])
+        field = holder.model_fields.get(str(path[-2])) if holder else None
+        text = "text, or " if field and is_shorthand(field.annotation, field.metadata) else ""
+        return f"{text}a mapping with the keys {', '.join(items.model_fields)}"
     return "a number, true, false or text" if path[-2:-1] in (("loss_config",), ("options",)) else "text"
 
 

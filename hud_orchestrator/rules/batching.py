@@ -6,14 +6,15 @@ always or never solves yields smaller batches and not an endless search.
 
 The sweep at the cut is what bounds age: permits alone let a slow group be overtaken for ever. Batch n
 trains on top of policy version n - 1, so a group whose oldest turn is from version v is n - 1 - v
-steps old by then, whenever the cut happens.
+steps old by then, whenever the cut happens. What a policy sampled that the run has gone back from is
+swept out whatever its age.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 
-from hud_orchestrator.records import Batch, Ending, Group, TrainableGroup
+from hud_orchestrator.records import ABANDONED, Batch, Ending, Group, TrainableGroup
 
 
 class BatchCutter:
@@ -52,14 +53,19 @@ class BatchCutter:
         """Count a group's rewards, whatever becomes of it."""
         self._rewards += [(group.number, r.reward) for r in group.rollouts if r.reward is not None]
 
-    def sweep(self) -> list[TrainableGroup]:
-        """Take out the groups that are too old for this step, once the places are full."""
+    def sweep(self) -> dict[int, Ending]:
+        """Take out the groups that this step may not train on, once the places are full: numbers and why."""
         if not self._full:
-            return []
-        stale = [g for g in self._kept if self._step - 1 - g.oldest_version > self._staleness]
-        self._kept = [g for g in self._kept if g not in stale]
-        self._dropped[Ending.STALE] += len(stale)
-        return stale
+            return {}
+        swept = {g.number: ending for g in self._kept if (ending := self._objection(g)) is not None}
+        self._kept = [g for g in self._kept if g.number not in swept]
+        self._dropped.update(swept.values())
+        return swept
+
+    def _objection(self, group: TrainableGroup) -> Ending | None:
+        if group.oldest_version == ABANDONED:
+            return Ending.ROLLED_BACK
+        return Ending.STALE if self._step - 1 - group.oldest_version > self._staleness else None
 
     def cut(self) -> Batch | None:
         """The batch, in group order whatever the order of arrival, once every place is taken."""

@@ -113,9 +113,7 @@ class Desk:
             self.permits.give_back(1, reason="dropped")
 
     async def _sweep(self) -> None:
-        for group in self.cutter.sweep():
-            await self.trajectories.end(group.number, ending=Ending.STALE, step=self.cutter.step)
-            log.info(
-                "group.dropped", group=group.number, step=self.cutter.step, reason=Ending.STALE, replaced=True
-            )
+        for number, ending in self.cutter.sweep().items():
+            await self.trajectories.end(number, ending=ending, step=self.cutter.step)
+            log.info("group.dropped", group=number, step=self.cutter.step, reason=ending, replaced=True)
             self.permits.give_back(1, reason="dropped")

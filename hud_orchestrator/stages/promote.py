@@ -21,11 +21,14 @@ async def promote(
     permits: Permits,
     consumed: Callable[[Step], Awaitable[None]],
     evaluate: Callable[[Policy], Awaitable[None]],
+    interrupted: Callable[[], Awaitable[bool]],
     board: Scoreboard,
 ) -> None:
     """Publish one policy per step, in order. The step after may be applied once this one is settled.
 
     *consumed* is told of a step before its permits come back, so that the groups which they admit know.
+    *interrupted* says whether the run has to go back, or to pause: then this returns, and as the step is
+    not settled, no step after it is in hand.
     """
     async with steps:
         async for step in steps:
@@ -42,4 +45,6 @@ async def promote(
                 seconds=round(step.seconds, 3),
             )
             await evaluate(step.policy)
+            if await interrupted():
+                return
             policy.settle(step.number)

@@ -18,6 +18,8 @@ class ConsumedStep:
     checkpoint: str | None
     """The node it made, ``None`` when it was skipped."""
     metrics: Mapping[str, float]
+    taken: int
+    """Which step of the run it was, those that the run has gone back from counted too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,20 +76,36 @@ class History:
         return float(row["s"])
 
     async def steps(self) -> list[ConsumedStep]:
-        """Every step that is over, in order."""
+        """Every step that is over and that the run has not gone back from, in order."""
         found = await self._database.read(
-            "SELECT number, checkpoint, metrics FROM steps WHERE state IN ('applied', 'skipped')"
-            " ORDER BY number"
+            "SELECT * FROM (SELECT number, checkpoint, metrics, state,"
+            " row_number() OVER (ORDER BY id) AS taken FROM steps"
+            " WHERE state IN ('applied', 'skipped', 'rolled_back'))"
+            " WHERE state <> 'rolled_back' ORDER BY number"
         )
         return [
-            ConsumedStep(number=r["number"], checkpoint=r["checkpoint"], metrics=json.loads(r["metrics"]))
-            for r in found
+            ConsumedStep(
+                number=row["number"],
+                checkpoint=row["checkpoint"],
+                metrics=json.loads(row["metrics"]),
+                taken=row["taken"],
+            )
+            for row in found
         ]
+
+    async def taken(self) -> int:
+        """How many steps are over, those that the run has gone back from included."""
+        (row,) = await self._database.read(
+            "SELECT count(*) AS count FROM steps WHERE state IN ('applied', 'skipped', 'rolled_back')"
+        )
+        return int(row["count"])
 
     async def add_evaluation(self, evaluation: Evaluation) -> None:
         """Write an evaluation; a repeated one replaces the first."""
         await self._database.write(
-            "INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO evaluations"
+            " (version, checkpoint, reward, graded, attempted, seconds, ended_at, tasks)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             evaluation.version,
             evaluation.checkpoint,
             evaluation.reward,
@@ -99,8 +117,8 @@ class History:
         )
 
     async def evaluations(self) -> list[Evaluation]:
-        """Every evaluation, in order of the policy version."""
-        found = await self._database.read("SELECT * FROM evaluations ORDER BY version")
+        """Every evaluation of a policy that the run has not gone back from, in order of its version."""
+        found = await self._database.read("SELECT * FROM evaluations WHERE rollback IS NULL ORDER BY version")
         return [
             Evaluation(
                 version=row["version"],

@@ -9,6 +9,8 @@ a lost answer, a cancellation and a power cut all leave the same row behind.
        +--settled: no such node----> abandoned (its groups are free again)
        |                    +------> skipped, when lost steps are dropped (its groups end with it)
        +--nothing to train on------> skipped
+
+    applied, skipped --the run went back to a step before--> rolled_back (see store.rollbacks)
 """
 
 from __future__ import annotations

@@ -14,12 +14,50 @@ CREATE TABLE sessions (
     exit_code  INTEGER
 ) STRICT;
 
+-- Going back to an earlier step: written before the head is moved, ended with all that it changes here.
+CREATE TABLE rollbacks (
+    id            INTEGER PRIMARY KEY,
+    to_step       INTEGER NOT NULL CHECK (to_step >= 0),
+    to_checkpoint TEXT NOT NULL,
+    reason        TEXT NOT NULL,
+    asked_at      TEXT NOT NULL,
+    state         TEXT NOT NULL DEFAULT 'asked' CHECK (state IN ('asked', 'done', 'refused')),
+    -- Where the run was.
+    from_step       INTEGER,
+    from_checkpoint TEXT,
+    detail        TEXT,
+    ended_at      TEXT,
+    CHECK ((state = 'asked') = (ended_at IS NULL)),
+    CHECK (state <> 'done' OR from_step >= to_step)
+) STRICT;
+CREATE UNIQUE INDEX one_rollback_at_a_time ON rollbacks (state) WHERE state = 'asked';
+
+-- One row per time that a guard fired.
+CREATE TABLE firings (
+    id       INTEGER PRIMARY KEY,
+    guard    TEXT NOT NULL,
+    step     INTEGER NOT NULL,
+    -- Steps that the run had taken by then, those it went back from included.
+    taken    INTEGER NOT NULL,
+    action   TEXT NOT NULL CHECK (action IN ('warn', 'pause', 'lower_learning_rate', 'roll_back')),
+    detail   TEXT NOT NULL,
+    -- What the learning rate is multiplied by from then on.
+    scale    REAL NOT NULL CHECK (scale > 0),
+    rollback INTEGER REFERENCES rollbacks (id),
+    fired_at TEXT NOT NULL,
+    -- A pause is over its beginning when the run has ended for it; everything else at once.
+    heeded   INTEGER NOT NULL CHECK (heeded IN (0, 1)),
+    CHECK (heeded = 1 OR action = 'pause'),
+    -- A guard fires once for a step.
+    UNIQUE (guard, taken)
+) STRICT;
+
 -- One row per attempt at a step.
 CREATE TABLE steps (
     id            INTEGER PRIMARY KEY,
     number        INTEGER NOT NULL CHECK (number >= 1),
     state         TEXT NOT NULL DEFAULT 'planned'
-                  CHECK (state IN ('planned', 'applied', 'skipped', 'abandoned')),
+                  CHECK (state IN ('planned', 'applied', 'skipped', 'abandoned', 'rolled_back')),
     groups        TEXT NOT NULL,
     digest        TEXT NOT NULL,
     learning_rate REAL NOT NULL,
@@ -31,14 +69,17 @@ CREATE TABLE steps (
     strays        TEXT NOT NULL DEFAULT '[]',
     planned_at    TEXT NOT NULL,
     ended_at      TEXT,
+    -- What took it out of the history; its groups and its checkpoint stay as they were.
+    rollback      INTEGER REFERENCES rollbacks (id),
     CHECK ((state = 'planned') = (ended_at IS NULL)),
+    CHECK ((state = 'rolled_back') = (rollback IS NOT NULL)),
     CHECK (state <> 'applied' OR checkpoint IS NOT NULL)
 ) STRICT;
 
--- A step is in hand, applied or skipped once; only what was abandoned may be planned again.
-CREATE UNIQUE INDEX one_try_counts ON steps (number) WHERE state <> 'abandoned';
+-- A step is in hand, applied or skipped once; only what was abandoned or rolled back may be planned again.
+CREATE UNIQUE INDEX one_try_counts ON steps (number) WHERE state NOT IN ('abandoned', 'rolled_back');
 -- A checkpoint is the work of one step.
-CREATE UNIQUE INDEX one_step_per_checkpoint ON steps (checkpoint) WHERE state = 'applied';
+CREATE UNIQUE INDEX one_step_per_checkpoint ON steps (checkpoint) WHERE state IN ('applied', 'rolled_back');
 
 -- Written before each training call. No ending means that the outcome is unknown.
 CREATE TABLE calls (
@@ -63,12 +104,15 @@ CREATE TABLE groups (
     number INTEGER PRIMARY KEY,
     task   TEXT NOT NULL,
     ending TEXT CHECK (ending IN
-           ('trained', 'no_spread', 'no_gradient', 'failed', 'partial', 'no_tokens', 'stale', 'lost')),
+           ('trained', 'no_spread', 'no_gradient', 'failed', 'partial', 'no_tokens', 'stale', 'lost',
+            'not_finite', 'rolled_back')),
     step   INTEGER,
     -- How many members it has when it is finished.
     size   INTEGER NOT NULL CHECK (size >= 1),
     -- Of the members that were graded.
-    rewards TEXT NOT NULL DEFAULT '[]'
+    rewards TEXT NOT NULL DEFAULT '[]',
+    -- What took its step out of the history, or ended it.
+    rollback INTEGER REFERENCES rollbacks (id)
 ) STRICT;
 CREATE INDEX groups_by_step ON groups (step);
 
@@ -96,12 +140,15 @@ CREATE TABLE rollouts (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE evaluations (
-    version    INTEGER PRIMARY KEY,
+    id         INTEGER PRIMARY KEY,
+    version    INTEGER NOT NULL,
     checkpoint TEXT,
     reward     REAL NOT NULL,
     graded     INTEGER NOT NULL,
     attempted  INTEGER NOT NULL,
     seconds    REAL NOT NULL,
     ended_at   TEXT NOT NULL,
-    tasks      TEXT NOT NULL
+    tasks      TEXT NOT NULL,
+    rollback   INTEGER REFERENCES rollbacks (id)
 ) STRICT;
+CREATE UNIQUE INDEX one_evaluation_per_version ON evaluations (version) WHERE rollback IS NULL;

@@ -85,10 +85,13 @@ class Trajectories:
         }
 
     async def visits(self, *, first: int = 0, last: int) -> list[Visit]:
-        """What the groups that ended in steps *first* to *last* say about their tasks, in a fixed order."""
+        """What the groups that ended in steps *first* to *last* say about their tasks, in a fixed order.
+
+        Those of steps that the run went back from say nothing: another policy tried them.
+        """
         found = await self._database.read(
             "SELECT json_extract(task, '$.slug') AS slug, rewards FROM groups"
-            " WHERE ending IS NOT NULL AND step BETWEEN ? AND ? ORDER BY step, number",
+            " WHERE ending IS NOT NULL AND rollback IS NULL AND step BETWEEN ? AND ? ORDER BY step, number",
             first,
             last,
         )

@@ -40,6 +40,8 @@ ON_PURPOSE = {
     # Never fight over a model.
     ExitCode.HEAD_MOVED: Fate.LEFT_FAILED,
     ExitCode.KEY_REFUSED: Fate.LEFT_FAILED,
+    # A person looks, and starts it again.
+    ExitCode.PAUSED: Fate.LEFT_FAILED,
     ExitCode.INTERRUPTED: Fate.SUCCESS,
     # Work was cut off, which a person should see; but a person asked for the end.
     ExitCode.ABORTED: Fate.LEFT_FAILED,

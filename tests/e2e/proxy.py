@@ -13,15 +13,22 @@ Loss = Literal["request", "answer", "time"]
 """What a request costs: it never arrives, its answer never arrives, or both wait until the proxy closes."""
 
 
-class LossyProxy:
-    """Forwards connections; the n-th request whose path ends in *suffix* meets with *loss*."""
+NO_SUCH_PATH = b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
 
-    def __init__(self, upstream: str, *, suffix: str, nth: int, loss: Loss) -> None:
+
+class LossyProxy:
+    """Forwards connections; the n-th request whose path ends in *suffix* meets with *loss*.
+
+    Without *leases* the service behind it is one that does not have them, as HUD's.
+    """
+
+    def __init__(self, upstream: str, *, suffix: str, nth: int, loss: Loss, leases: bool = True) -> None:
         parts = urlsplit(upstream)
         self._upstream = (parts.hostname or "", parts.port or 80)
         self._suffix = suffix.encode()
         self._nth = nth
         self._loss = loss
+        self._leases = leases
         self.seen = 0
         """Requests for that path, the lost one included."""
         self.holding = threading.Event()
@@ -47,6 +54,9 @@ class LossyProxy:
         with client, socket.create_connection(self._upstream) as upstream, suppress(OSError):
             request = client.recv(65536)
             # A request line ends before the headers; training calls come on connections of their own.
+            if not self._leases and b"/lease " in request.split(b"\r\n", 1)[0]:
+                client.sendall(NO_SUCH_PATH)
+                return
             lost = self._suffix in request.split(b"\r\n", 1)[0] and self._is_the_one()
             if lost and self._loss == "request":
                 return
@@ -77,9 +87,11 @@ def _pump(source: socket.socket, sink: socket.socket, swallow: bool) -> None:
 
 
 @contextmanager
-def lossy(upstream: str, *, suffix: str, nth: int, loss: Loss) -> Iterator[LossyProxy]:
+def lossy(
+    upstream: str, *, suffix: str = "/nothing", nth: int = 1, loss: Loss = "request", leases: bool = True
+) -> Iterator[LossyProxy]:
     """A proxy for the length of the block."""
-    proxy = LossyProxy(upstream, suffix=suffix, nth=nth, loss=loss)
+    proxy = LossyProxy(upstream, suffix=suffix, nth=nth, loss=loss, leases=leases)
     thread = threading.Thread(target=proxy.serve, daemon=True)
     thread.start()
     try:

@@ -74,13 +74,13 @@ def test_replacements_are_counted_anew_for_every_step() -> None:
 def test_the_sweep_takes_out_what_is_too_old_for_the_step_it_would_train() -> None:
     cut = cutter(next_step=5, places=2, staleness=1)
     cut.keep(trainable(0, version=2))  # trained on version 4, it would be 2 steps old
-    assert cut.sweep() == []  # the places are not full: nothing is cut yet
+    assert cut.sweep() == {}  # the places are not full: nothing is cut yet
     cut.keep(trainable(1, version=3))
 
-    assert [g.number for g in cut.sweep()] == [0]
+    assert cut.sweep() == {0: Ending.STALE}
     assert cut.cut() is None
     cut.keep(trainable(2, version=4))
-    assert cut.sweep() == []
+    assert cut.sweep() == {}
     batch = cut.cut()
     assert batch is not None
     assert [g.number for g in batch.groups] == [1, 2]

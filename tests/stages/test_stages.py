@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from hud_orchestrator.dispatch import Dispatch
 from hud_orchestrator.errors import RunFailed
 from hud_orchestrator.feedback import Drain, Permits, PolicyCell
-from hud_orchestrator.records import Batch, Ending, Group, Outcome, Policy, Rollout, Ticket
+from hud_orchestrator.records import ABANDONED, Batch, Ending, Group, Outcome, Policy, Rollout, Ticket
 from hud_orchestrator.rules.batching import BatchCutter
 from hud_orchestrator.rules.breaker import FIRST_TRIES
 from hud_orchestrator.rules.grading import GradingRule
@@ -250,6 +250,31 @@ def test_a_policy_never_goes_back() -> None:
 
     with pytest.raises(ValueError, match="have 4, got 4"):
         cell.publish(Policy(version=4, checkpoint="c5"))
+
+
+def test_what_a_run_has_gone_back_from_is_older_than_anything() -> None:
+    cell = PolicyCell(Policy(version=3, checkpoint="c3"), history={"c1": 1, "c2": 2})
+    cell.go_back(Policy(version=1, checkpoint="c1"), history={"c1": 1}, abandoned={"c2", "c3"})
+    # A gateway that lags still serves the old head.
+    assert [cell.version_of(name, asked_at=1) for name in ("c1", "c2", "c3")] == [1, ABANDONED, ABANDONED]
+
+    cell.publish(Policy(version=2, checkpoint="d2"))
+    assert cell.version_of("d2", asked_at=1) == 2
+
+
+async def test_a_group_of_a_policy_that_the_run_went_back_from_is_swept_out_of_any_step(
+    trajectories: Trajectories,
+) -> None:
+    permits = Permits(staleness=4, groups_per_step=1)
+    await permits.take()
+    sampled = [*members(0, 0.0, 1.0, version=ABANDONED), *members(1, 0.0, 1.0, version=0)]
+
+    with capture_logs() as logs:
+        (batch,) = await collected(sampled, desk(trajectories, permits, staleness=4))
+
+    assert [g.number for g in batch.groups] == [1]
+    assert [(line["event"], line["reason"]) for line in logs] == [("group.dropped", Ending.ROLLED_BACK)]
+    assert permits.returned["dropped"] == 1
 
 
 def test_a_completion_is_as_old_as_the_checkpoint_that_served_it() -> None:

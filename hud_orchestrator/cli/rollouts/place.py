@@ -17,17 +17,27 @@ Run = Annotated[str, typer.Argument(help="A run's directory, or its name below r
 
 
 def archive(run: str) -> Archive:
-    """The store of *run*.
+    """The store of *run*, to look at.
+
+    Raises:
+        NotFound: there is no such run, or it has no store.
+    """
+    from hud_orchestrator.store.archive import Archive
+
+    return Archive(run_directory(run) / STORE)
+
+
+def run_directory(run: str) -> Path:
+    """The directory of *run*.
 
     Raises:
         NotFound: there is no such run, or it has no store.
     """
     from hud_orchestrator.errors import NotFound
-    from hud_orchestrator.store.archive import Archive
 
     for directory in (Path(run), RUNS / run):
         if (directory / STORE).is_file():
-            return Archive(directory / STORE)
+            return directory
     if Path(run).is_dir():
         raise NotFound(f"{run}: has no {STORE}; give the directory of a run")
     known = sorted(path.parent.name for path in RUNS.glob(f"*/{STORE}"))

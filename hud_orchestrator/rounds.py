@@ -1,0 +1,89 @@
+"""The pipeline until the last step, and anew from an earlier one whenever the run goes back."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from hud_orchestrator.assembly import make_curriculum, make_order
+from hud_orchestrator.config.run import RunFile
+from hud_orchestrator.logs import get_logger
+from hud_orchestrator.metrics import Scoreboard
+from hud_orchestrator.resume import Standing, standing, without_stale
+from hud_orchestrator.rules.order import Order
+from hud_orchestrator.store.history import History
+from hud_orchestrator.store.store import Store
+from hud_orchestrator.supervisor import Pipeline, evaluate_when_due, run_pipeline
+from hud_orchestrator.tasksets.parts import RunTasks
+
+log = get_logger()
+
+
+async def train_to_the_end(pipeline: Pipeline) -> None:
+    """Train until the last step, a pause or a drain; go back and go on where somebody asks for that."""
+    board, watch = pipeline.board, pipeline.watch
+    while True:
+        stand = pipeline.standing
+        board.phase = "evaluating"
+        await evaluate_when_due(pipeline, stand.policy)
+        board.phase = "training"
+        board.training_since = time.monotonic()
+        # What a guard would have done before a kill, it does now.
+        if not await watch.objects() and stand.policy.version < pipeline.run.run.steps:
+            await run_pipeline(pipeline)
+        if pipeline.drain.requested or watch.paused or await pipeline.store.rollbacks.asked() is None:
+            return
+        board.phase = "going back"
+        pipeline = await _rewound(pipeline)
+
+
+async def _rewound(pipeline: Pipeline) -> Pipeline:
+    """The pipeline at the step that it is asked to go back to; by the very way that a start takes."""
+    before, store = pipeline.standing, pipeline.store
+    went_back = await standing(
+        settler=pipeline.trainer.settler,
+        model=before.model,
+        base=None,  # nothing is forked: a step is over
+        keeps_gradients=True,
+        trajectories=store.trajectories,
+        rollbacks=store.rollbacks,
+    )
+    stand = await without_stale(went_back, store.trajectories, staleness=pipeline.run.pipeline.staleness)
+    pipeline.policy.go_back(stand.policy, history=stand.versions, abandoned=stand.abandoned)
+    await restore_board(pipeline.board, stand, store.history)
+    await pipeline.watch.load()
+    order = await order_of(pipeline.run, pipeline.tasks, stand, store, pipeline.board)
+    return replace(pipeline, standing=stand, order=order)
+
+
+async def order_of(run: RunFile, tasks: RunTasks, stand: Standing, store: Store, board: Scoreboard) -> Order:
+    """Which task stands where; a curriculum knows what the consumed steps have shown."""
+    order = make_order(run, tasks.train)
+    curriculum = make_curriculum(run, order, tasks.all_train)
+    if curriculum is None:
+        return order
+    curriculum.consume(await store.trajectories.visits(last=stand.policy.version))
+    board.curriculum = curriculum.counts()
+    return curriculum
+
+
+async def restore_board(board: Scoreboard, stand: Standing, history: History) -> None:
+    """Show on *board* where the run stands."""
+    steps = await history.steps()
+    board.step = board.first_step = stand.policy.version
+    board.rewards = [step.metrics.get("reward_mean", 0.0) for step in steps]
+    board.evaluations = [(e.version, e.reward) for e in await history.evaluations()]
+    if stand.went_back is not None:
+        target = stand.went_back.target
+        board.record(
+            {
+                "kind": "rollback",
+                "step": target.step,
+                "checkpoint": target.checkpoint,
+                "reason": stand.went_back.reason,
+            }
+        )
+    if steps:
+        log.info("run.resumed", after_step=stand.policy.version)
+    for group in (*stand.waiting, *stand.begun):
+        log.info("group.readmitted", group=group.number, members=len(group.rollouts), whole=group.whole)

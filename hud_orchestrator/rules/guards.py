@@ -1,0 +1,120 @@
+"""When a guard fires.
+
+A guard looks at one figure, at every step or evaluation that has it. It fires when its condition has held
+``in_a_row`` times, and then not again before ``cool_down`` more steps were taken and the condition has held
+``in_a_row`` times after the last firing. All of that is read off what the store keeps, so that a run which
+was killed counts on, and fires once for a step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hud_orchestrator.records import Action
+
+EVAL_REWARD = "eval.reward"
+"""The figure of an evaluation; the others are of steps."""
+
+FIGURES: Mapping[str, tuple[str, ...]] = {
+    "reward_mean": ("reward_mean",),
+    "reward_std": ("reward_std",),
+    "cut_short_share": ("cut_short_share",),
+    "failed_share": ("failed_share",),
+    "loss": ("loss", "loss:sum"),
+    "entropy": ("entropy", "entropy_estimate"),
+    "kl": ("kl_k3",),
+    "ratio_max": ("ratio_max",),
+    "clipped_share": ("clipped_share",),
+    "grad_norm": ("grad_norm",),
+}
+"""What guards call a step's figure, and what losses and services call it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardRule:
+    """What one guard looks at, and what it does. Of the four conditions, one is set."""
+
+    name: str
+    metric: str
+    above: float | None = None
+    below: float | None = None
+    falls_below_best: float | None = None
+    """Holds for a figure at least so much below the highest one so far."""
+    not_finite: bool = False
+    in_a_row: int = 1
+    cool_down: int = 0
+    action: Action = "warn"
+    factor: float = 1.0
+    """Of the learning rate, whatever the action is besides."""
+    least_scale: float = 0.0
+    """What all factors together may not fall below."""
+    steps: int | None = None
+    """How far to go back; ``None``: to the best checkpoint."""
+    most: int = 1
+    """Rollbacks by this guard before it pauses the run instead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """A figure once."""
+
+    step: int
+    """The policy version that it is of, or the step."""
+    taken: int
+    """Steps that the run had taken by then, those it has gone back from included."""
+    value: float
+
+
+def tripped(rule: GuardRule, points: Sequence[Point], *, fired_at: int | None) -> str | None:
+    """Why *rule* fires for the newest of *points*, or ``None``.
+
+    Args:
+        rule: the guard.
+        points: every figure of the run's present line, oldest first.
+        fired_at: steps taken when it last fired.
+    """
+    recent = points[-rule.in_a_row :]
+    if len(recent) < rule.in_a_row:
+        return None
+    if fired_at is not None and not (
+        recent[0].taken > fired_at and recent[-1].taken >= fired_at + rule.cool_down
+    ):
+        return None
+    best = max((point.value for point in points if math.isfinite(point.value)), default=-math.inf)
+    if not all(_holds(rule, point.value, best) for point in recent):
+        return None
+    times = f", {rule.in_a_row} times in a row" if rule.in_a_row > 1 else ""
+    return f"{rule.metric} {recent[-1].value:.4g} {_told(rule, best)}{times}"
+
+
+def lowered(scale: float, rule: GuardRule) -> float:
+    """What the learning rate is multiplied by after *rule* has fired; *scale* before."""
+    return max(scale * rule.factor, min(scale, rule.least_scale))
+
+
+def figure(metric: str, metrics: Mapping[str, float]) -> float | None:
+    """A step's figure, by the name that guards have for it."""
+    return next((metrics[name] for name in FIGURES[metric] if name in metrics), None)
+
+
+def _holds(rule: GuardRule, value: float, best: float) -> bool:
+    if rule.not_finite:
+        return not math.isfinite(value)
+    if rule.above is not None:
+        return value > rule.above
+    if rule.below is not None:
+        return value < rule.below
+    assert rule.falls_below_best is not None  # one of the four is set
+    return value <= best - rule.falls_below_best
+
+
+def _told(rule: GuardRule, best: float) -> str:
+    if rule.not_finite:
+        return "is not finite"
+    if rule.above is not None:
+        return f"is above {rule.above:g}"
+    if rule.below is not None:
+        return f"is below {rule.below:g}"
+    return f"is {rule.falls_below_best:g} or more below the best, {best:.4g}"
