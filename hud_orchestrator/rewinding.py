@@ -8,13 +8,16 @@ the next start does it again from its beginning, and every part of it can be don
 
 from __future__ import annotations
 
-from hud_orchestrator.errors import RequestRejected, RunFailed
+from hud_orchestrator.errors import FencedOff, RequestRejected, RunFailed
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.records import Target
 from hud_orchestrator.rules.rollback import Line, best
 from hud_orchestrator.settling import Settler
 from hud_orchestrator.store.history import History
 from hud_orchestrator.store.rollbacks import Rollback, Rollbacks
+
+GONE = (404, 410)
+"""The service has no such checkpoint, or has pruned it."""
 
 log = get_logger()
 
@@ -35,7 +38,7 @@ async def go_back_if_asked(settler: Settler, rollbacks: Rollbacks, *, model_name
     """Do what is asked for, and return it; ``None``: nothing was.
 
     Raises:
-        HeadMoved: somebody else trains the model, or moved its head.
+        HeadMoved, FencedOff: somebody else trains the model, or moved its head.
         RunFailed: the run cannot go back there; asked again, it goes on as if nothing had been asked for.
     """
     rollback = await rollbacks.asked()
@@ -48,7 +51,11 @@ async def go_back_if_asked(settler: Settler, rollbacks: Rollbacks, *, model_name
         await _refuse(rollbacks, rollback, "the run has gone back to before it meanwhile")
     try:
         await settler.move_head(model_name, left_at=head, to=target.checkpoint)
+    except FencedOff:
+        raise
     except RequestRejected as error:
+        if error.status not in GONE:
+            raise
         await _refuse(rollbacks, rollback, str(error))
     retired = await rollbacks.done(rollback, from_step=line.last, from_checkpoint=head)
     log.info(

@@ -2,7 +2,9 @@
 
 optim_step confirmed --the node is there, whole, and the head--> the step is applied
 outcome unknown, or the node is not what was asked for:
-    watch the tree for ``settle_s``; then set the head back, which drops what has accumulated; look again
+    take the lease anew where the service gives leases: nothing of the step can arrive or be left then;
+    elsewhere watch the tree for ``settle_s``;
+    then set the head back, which drops what has accumulated; look again
       a node that only this step can have made  --> adopted
       otherwise                                 --> abandoned, or skipped when lost steps are dropped
 """
@@ -19,6 +21,7 @@ from hud_orchestrator.errors import HeadMoved
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.records import Ending
 from hud_orchestrator.rules.settlement import Applied, Claim, NotApplied, check_strangers, flaw, settle
+from hud_orchestrator.single_writer import SingleWriter
 from hud_orchestrator.store.history import History
 from hud_orchestrator.store.ledger import Ledger, PlannedStep
 from hud_orchestrator.wire import Checkpoint
@@ -48,6 +51,8 @@ class Settler:
     history: History
     settle_s: float
     """Seconds that the tree is watched before what it does not show counts as not there."""
+    writer: SingleWriter
+    """The run's lease, which is taken anew to settle a step."""
     redo: bool = True
     """Whether groups of a lost step are free for another one."""
 
@@ -89,20 +94,23 @@ class Settler:
     async def settle(self, step: PlannedStep) -> Applied | NotApplied:
         """Find out what became of an open step, clear what is left of it, and close its row.
 
-        A step without a head before it is not cleared, because there is nothing to set the head to, and
-        stays open when it was not applied: see :meth:`close`.
+        A step without a head before it has nothing that the head could be set to. Only a new lease clears
+        it; without one, or when the tree has nodes that are not to be built on, it stays open when it was
+        not applied: see :meth:`close`.
 
         Raises:
-            HeadMoved: somebody else trains the model.
+            HeadMoved, FencedOff: somebody else trains the model.
         """
-        verdict = await self._verdict(step, watch_s=self.settle_s)
+        # After a clean cut nothing of the step can still arrive, so there is nothing to watch for.
+        cut = await self.writer.take(self.model_id)
+        verdict = await self._verdict(step, watch_s=0 if cut else self.settle_s)
         if isinstance(verdict, NotApplied) and step.head_before is not None:
             # This also waits for a call that the service is still busy with, so look again.
             await self._set_head(step.head_before)
             verdict = await self._verdict(step, watch_s=0)
         if isinstance(verdict, Applied):
             await self._adopt(step, verdict.checkpoint)
-        elif step.head_before is not None:
+        elif step.head_before is not None or (cut and not verdict.strays):
             await self.close(step, verdict)
         return verdict
 
@@ -145,6 +153,8 @@ class Settler:
             HeadMoved: it is at neither place, and no call of ours explains why.
             RequestRejected: the service has no such checkpoint any more.
         """
+        # With a lease, nothing of the line that is left can arrive after this.
+        await self.writer.take(self.model_id)
         tree = await self.catalog.checkpoints(self.model_id)
         active = head(tree)
         if active is None or active.id != to:

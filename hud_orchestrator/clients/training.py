@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from hud_orchestrator.clients.retry import AT_START
 from hud_orchestrator.clients.transport import Transport
+from hud_orchestrator.clients.writer_lease import FencingToken
 from hud_orchestrator.records import CallId
 from hud_orchestrator.wire import (
     KEEP_CHECKPOINTS,
@@ -29,10 +30,14 @@ T = TypeVar("T")
 class Training:
     """The four calls of one model, each sent once."""
 
-    def __init__(self, transport: Transport, *, model_id: str, timeout_s: float) -> None:
+    def __init__(
+        self, transport: Transport, *, model_id: str, timeout_s: float, token: FencingToken | None = None
+    ) -> None:
+        """Train *model_id*; every call shows the *token* that is the newest when it leaves."""
         self._transport = transport
         self._path = f"/v1/models/{model_id}/train"
         self._timeout_s = timeout_s
+        self._token = token or FencingToken()
 
     async def losses(self) -> list[str]:
         """Names of the losses built into the service."""
@@ -75,5 +80,5 @@ class Training:
             reply=reply,
             call=call,
             timeout_s=self._timeout_s,
-            headers=headers,
+            headers={**self._token.headers, **headers},
         )

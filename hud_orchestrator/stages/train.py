@@ -4,7 +4,8 @@ A step is planned in the ledger, its gradient is accumulated, and one ``optim_st
 of the service takes one ``forward_backward`` per group size (one, unless members were masked); a loss
 of ours takes one ``forward`` and one ``backward`` for the whole batch. A failed or unknown call fences
 the step: no ``optim_step`` is sent on top of it. What became of it is settled here, and the step done
-again or dropped; only a step on a fresh fork, which has no head to be set back to, ends the run.
+again or dropped; only a step on a fresh fork, which has no head to be set back to, ends the run where
+the service gives no leases.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -23,6 +25,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from hud_orchestrator.client_loss import Differentiate
 from hud_orchestrator.clients.training import Training
 from hud_orchestrator.errors import (
+    FencedOff,
     OutcomeUnknown,
     RequestRejected,
     RunFailed,
@@ -53,6 +56,9 @@ UNSENT_WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 
 ATTEMPTS = 5
 """At one step before the run gives up; whatever spoils that many in a row will spoil the next."""
+
+WATCH_S = 30.0
+"""Between two looks at the head while nothing is trained."""
 
 CONFLICT = 409
 """There is nothing to step on: the service has lost what it had accumulated."""
@@ -85,25 +91,43 @@ async def train(
     last_step: int,
     drain: Drain,
 ) -> None:
-    """Take one step per batch, until the budget is used up or the run drains."""
+    """Take one step per batch, until the budget is used up or the run drains.
+
+    Raises:
+        OutcomeUnknown: an attempt was lost, and cannot be settled while the run goes on.
+        HeadMoved, FencedOff: somebody else trains the model.
+    """
     async with batches, steps:
-        async for batch in batches:
+        head = trainer.policy.current.checkpoint
+        while (batch := await _next(batches, trainer.settler, head)) is not None:
             # The tree's head must be the one that the plan names, so the step before has to be over.
             await trainer.policy.settled(batch.step - 1)
             if drain.requested:
                 return
             step = await _take(trainer, batch)
+            head = step.policy.checkpoint
             if not await offer(steps, step) or step.number == last_step:
                 return
 
 
-async def _take(trainer: Trainer, batch: Batch) -> Step:
-    """One step, however many attempts it takes.
+async def _next(
+    batches: MemoryObjectReceiveStream[Batch], settler: Settler, head: str | None
+) -> Batch | None:
+    """The next batch, if there is one; while it is being sampled, see that *head* stays the head.
 
-    Raises:
-        OutcomeUnknown: an attempt was lost, and cannot be settled while the run goes on.
-        HeadMoved: somebody else trains the model.
+    A late request of ours that moves it would have everything sampled from an old policy, and dropped.
     """
+    while True:
+        with anyio.move_on_after(WATCH_S), suppress(anyio.EndOfStream):
+            return await batches.receive()
+        if not batches.statistics().open_send_streams:
+            return None
+        with suppress(ServiceBusy, ServiceUnreachable):
+            await settler.regain("the model", head)
+
+
+async def _take(trainer: Trainer, batch: Batch) -> Step:
+    """One step, however many attempts it takes."""
     began = anyio.current_time()
     for left in reversed(range(ATTEMPTS)):
         plan = await _plan(trainer, batch)
@@ -111,7 +135,7 @@ async def _take(trainer: Trainer, batch: Batch) -> Step:
         try:
             taken = await _attempt(trainer, batch, plan)
         except (OutcomeUnknown, RequestRejected, Flawed) as error:
-            if isinstance(error, RequestRejected) and error.status != CONFLICT:
+            if isinstance(error, FencedOff) or getattr(error, "status", CONFLICT) != CONFLICT:
                 raise
             taken = await _settled(trainer, batch, error, last=left == 0)
         if taken is not None:
@@ -136,6 +160,8 @@ async def _attempt(trainer: Trainer, batch: Batch, plan: int) -> Step:
     # The service knows the groups that it was sent; our own figures are about all that were tried.
     metrics = figures | _batch_metrics(batch)
     if silent is not None:
+        # Nobody else looks at the head in this step.
+        await trainer.settler.regain("the model", trainer.policy.current.checkpoint)
         await trainer.ledger.skipped(plan, metrics=metrics, groups=numbers, ending=silent)
         return _step(trainer, batch, None, metrics)
     request = optim_step_request(trainer.recipe, learning_rate=trainer.learning_rate(batch.step))
@@ -149,20 +175,21 @@ async def _attempt(trainer: Trainer, batch: Batch, plan: int) -> Step:
 
 async def _settled(trainer: Trainer, batch: Batch, error: Exception, *, last: bool) -> Step | None:
     """The step as it was found or dropped; ``None``: do it again."""
-    step = await _open(trainer)
-    if last or step.head_before is None:
-        raise OutcomeUnknown(
-            f"step {step.number} cannot be settled while the run goes on: {error}"
-        ) from error
-    log.warning("step.unsettled", step=step.number, reason=str(error))
-    try:
-        verdict = await trainer.settler.settle(step)
-    except (ServiceBusy, ServiceUnreachable) as unreadable:
-        raise OutcomeUnknown(f"{error}; and the checkpoint tree cannot be read: {unreadable}") from unreadable
-    if isinstance(verdict, Applied):
-        node = verdict.checkpoint
-        return _step(trainer, batch, node.id, {**step.metrics, **norms(node)})
-    return None if trainer.settler.redo else _step(trainer, batch, None, step.metrics)
+    step, settler = await _open(trainer), trainer.settler
+    if not last and (step.head_before is not None or settler.writer.fences):
+        log.warning("step.unsettled", step=step.number, reason=str(error))
+        try:
+            verdict = await settler.settle(step)
+        except (ServiceBusy, ServiceUnreachable) as unreadable:
+            raise OutcomeUnknown(
+                f"{error}; and the checkpoint tree cannot be read: {unreadable}"
+            ) from unreadable
+        if isinstance(verdict, Applied):
+            node = verdict.checkpoint
+            return _step(trainer, batch, node.id, {**step.metrics, **norms(node)})
+        if await trainer.ledger.open_step() is None:
+            return None if settler.redo else _step(trainer, batch, None, step.metrics)
+    raise OutcomeUnknown(f"step {step.number} cannot be settled while the run goes on: {error}") from error
 
 
 async def _open(trainer: Trainer) -> PlannedStep:

@@ -106,10 +106,12 @@ class Database:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 result = work(self._connection)
+                self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                # SQLite has done it itself when it ran out of room.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
             return result
 
     def _transact_unsynced(self, work: Callable[[sqlite3.Connection], T]) -> T:

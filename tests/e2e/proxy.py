@@ -14,15 +14,22 @@ Loss = Literal["request", "answer", "time", "silence"]
 closes: the request (``time``), or the answer (``silence``), which comes late when it is let go before."""
 
 
-class LossyProxy:
-    """Forwards connections; the n-th request whose path ends in *suffix* meets with *loss*."""
+NO_SUCH_PATH = b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
 
-    def __init__(self, upstream: str, *, suffix: str, nth: int, loss: Loss) -> None:
+
+class LossyProxy:
+    """Forwards connections; the n-th request whose path ends in *suffix* meets with *loss*.
+
+    Without *leases* the service behind it is one that does not have them, as HUD's.
+    """
+
+    def __init__(self, upstream: str, *, suffix: str, nth: int, loss: Loss, leases: bool = True) -> None:
         parts = urlsplit(upstream)
         self._upstream = (parts.hostname or "", parts.port or 80)
         self._suffix = suffix.encode()
         self._nth = nth
         self._loss = loss
+        self._leases = leases
         self.seen = 0
         """Requests for that path, the lost one included."""
         self.holding = threading.Event()
@@ -58,7 +65,11 @@ class LossyProxy:
             # A client waits for its answer before it sends more, so a request begins what is received.
             while data := client.recv(65536):
                 # A request line ends before the headers.
-                if self._suffix in data.split(b"\r\n", 1)[0] and self._is_the_one():
+                line = data.split(b"\r\n", 1)[0]
+                if not self._leases and b"/lease " in line:
+                    client.sendall(NO_SUCH_PATH)
+                    return
+                if self._suffix in line and self._is_the_one():
                     if self._loss == "request":
                         return
                     if self._loss == "time":
@@ -92,9 +103,11 @@ class LossyProxy:
 
 
 @contextmanager
-def lossy(upstream: str, *, suffix: str, nth: int, loss: Loss) -> Iterator[LossyProxy]:
+def lossy(
+    upstream: str, *, suffix: str = "/nothing", nth: int = 1, loss: Loss = "request", leases: bool = True
+) -> Iterator[LossyProxy]:
     """A proxy for the length of the block."""
-    proxy = LossyProxy(upstream, suffix=suffix, nth=nth, loss=loss)
+    proxy = LossyProxy(upstream, suffix=suffix, nth=nth, loss=loss, leases=leases)
     thread = threading.Thread(target=proxy.serve, daemon=True)
     thread.start()
     try:

@@ -14,7 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from dataclasses import astuple, dataclass
 from itertools import count
 
-from tests.simulation.run import simulate
+from tests.simulation.world import simulate
 
 BATCH = 20
 """Seeds that a process runs at a time."""

@@ -1,4 +1,4 @@
-"""Virtual time: a loop that never waits, but jumps to whatever comes next."""
+"""Virtual time: loops that never wait, but jump to whatever comes next."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+EPOCH = 1.8e9
+"""The time of day at which a world begins."""
+
 
 class Deadlock(Exception):
     """Every task waits, and nothing that could wake one will ever happen."""
@@ -18,28 +21,33 @@ class Deadlock(Exception):
 class Clock:
     """The world's time, and what will happen in it; it goes on when a process dies."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, shared: bool = False) -> None:
+        """*shared*: several processes have it, so that none may jump while another is busy."""
         self.now = 1000.0
         self.ahead_s = 0.0
         """Of the time of day, which somebody may set."""
+        self.shared = shared
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
 
     def wall(self) -> float:
         """The time of day, in seconds since 1970."""
-        return 1.8e9 + self.now + self.ahead_s
+        return EPOCH + self.now + self.ahead_s
 
     def after(self, delay_s: float, happen: Callable[[], None]) -> None:
         """Let *happen* be called *delay_s* from now."""
         heapq.heappush(self._events, (self.now + delay_s, next(self._order), happen))
 
-    def advance(self, timeout: float | None) -> None:
-        """Go on to the next event, or by *timeout* when that is sooner; ``None``: to the next event."""
-        until = None if timeout is None else self.now + timeout
-        if not self._events or (until is not None and self._events[0][0] > until):
-            if until is None:
+    def advance(self, until: float) -> None:
+        """Go on to the next event, or to *until* when that is sooner.
+
+        Raises:
+            Deadlock: there is neither.
+        """
+        if not self._events or self._events[0][0] > until:
+            if until == float("inf"):
                 raise Deadlock
-            self.now = until
+            self.now = max(self.now, until)
             return
         self.now = max(self.now, self._events[0][0])
         while self._events and self._events[0][0] <= self.now:
@@ -47,24 +55,48 @@ class Clock:
 
 
 class _Jump(selectors.SelectSelector):
-    def __init__(self, clock: Clock) -> None:
+    """Does not look at files, but at the clock."""
+
+    def __init__(self, clock: Clock, stop: Callable[[], None]) -> None:
         super().__init__()
+        self.until = 0.0
         self._clock = clock
+        self._stop = stop
 
     def select(self, timeout: float | None = None) -> list[Any]:
-        self._clock.advance(timeout)
+        if timeout == 0:
+            return []
+        self.until = float("inf") if timeout is None else self._clock.now + timeout
+        if self._clock.shared:
+            self._stop()
+        else:
+            self._clock.advance(self.until)
         return []
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """One process's loop, on the world's clock, with signals of the world's own."""
+    """One process's loop, on the world's clock, with signals of the world's own.
+
+    On a shared clock, running it ends as soon as it would wait.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._handlers: dict[int, Callable[[], object]] = {}
-        super().__init__(_Jump(clock))
+        self._jump = _Jump(clock, self.stop)
+        super().__init__(self._jump)
 
-    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+    @property
+    def waits_until(self) -> float:
+        """The moment at which it goes on by itself."""
+        return self._jump.until
+
+    @property
+    def timers(self) -> int:
+        """How many have been set and are not over."""
+        return sum(not handle.cancelled() for handle in self._scheduled)  # type: ignore[attr-defined]
+
+    def add_signal_handler(self, sig: int, callback: Callable[..., Any], *args: Any) -> None:  # type: ignore[override]
         """Let :meth:`signal` call it."""
         self._handlers[sig] = partial(callback, *args)
 
@@ -72,10 +104,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """No longer."""
         return self._handlers.pop(sig, None) is not None
 
-    def signal(self, sig: int) -> None:
-        """Let the process be sent a signal."""
-        if sig in self._handlers:
-            self.call_soon(self._handlers[sig])
+    def signal(self, sig: int) -> bool:
+        """Let the process be sent a signal; whether it has a handler."""
+        if sig not in self._handlers:
+            return False
+        self.call_soon(self._handlers[sig])
+        return True
 
     def time(self) -> float:
         """The world's time."""

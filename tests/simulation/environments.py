@@ -50,15 +50,19 @@ class SimulatedEpisode:
 class SimulatedPlacement:
     """Begins episodes."""
 
-    def __init__(self, rng: Random) -> None:
+    def __init__(self, rng: Random, *, begun: set[str]) -> None:
+        """*begun* is told the trace of each."""
         self._rng = rng
+        self._begun = begun
 
     @asynccontextmanager
     async def episode(
         self, task: Task, *, trace_id: str | None = None
     ) -> AsyncGenerator[SimulatedEpisode, None]:
         """Begin *task*, most of the time."""
-        del task, trace_id
+        del task
+        assert trace_id is not None
+        self._begun.add(trace_id)
         if self._rng.random() < 0.01:
             raise EnvironmentFailed("did not start")
         await anyio.sleep(0.01 * self._rng.random())

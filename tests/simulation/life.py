@@ -7,11 +7,9 @@ when they are taken apart is undone, by putting the store back to what had reach
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import AsyncGenerator, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
-from random import Random
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import SecretStr
@@ -54,41 +52,48 @@ class Process:
     clock: Clock
     network: SimulatedNetwork
     disk: SimulatedDisk
-    rng: Random
-    loop: VirtualLoop | None = None
+    placement: SimulatedPlacement
+    loop: VirtualLoop = field(init=False)
+    main: asyncio.Task[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.loop = VirtualLoop(self.clock)
+        self.disk.killed = self.kill
+        self.main = self.loop.create_task(self._main())
+        self.main.add_done_callback(lambda _: self.loop.stop())
 
     def kill(self) -> None:
         """End it here and now."""
-        if self.loop is not None:
-            self.disk.die()
-            self.network.dead = True
-            self.loop.stop()
+        self.disk.die()
+        self.network.dead = True
+        self.loop.stop()
 
-    def live(self) -> End:
-        """Run until it ends."""
-        with _unheard():
-            end = self._live()
-        if end.killed:
-            self.disk.put_back()
-        return end
-
-    def _live(self) -> End:
-        self.loop = loop = VirtualLoop(self.clock)
-        self.disk.killed = self.kill
-        main = loop.create_task(self._main())
-        main.add_done_callback(lambda _: loop.stop())
+    def go(self) -> End | None:
+        """Run until it ends, or, on a shared clock, until it waits."""
+        if not self.disk.dead:
+            self.loop.run_forever()
+        if not self.disk.dead and not self.main.done():
+            return None
         try:
-            loop.run_forever()
-            if self.disk.dead:
-                return self._buried(loop)
-            left = len(asyncio.all_tasks(loop))
-            error = main.exception()
-            code = main.result() if error is None else int(exit_code_of(error))
-            return End(killed=False, code=code, error=error, left=left)
+            return self._buried() if self.disk.dead else self._ended()
         finally:
             self.network.dead = True
-            self.loop = None
-            loop.close()
+            self.loop.close()
+
+    def _ended(self) -> End:
+        error = self.main.exception()
+        code = self.main.result() if error is None else int(exit_code_of(error))
+        left = len(asyncio.all_tasks(self.loop)) + self.loop.timers
+        return End(killed=False, code=code, error=error, left=left)
+
+    def _buried(self) -> End:
+        """Keep what was on disk when the process died, and take it apart."""
+        self.disk.keep()
+        for task in asyncio.all_tasks(self.loop):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            _take_apart(task.get_coro())
+        self.disk.put_back()
+        return End(killed=True)
 
     async def _main(self) -> int:
         board = Scoreboard(total_steps=self.loaded.run.run.steps)
@@ -101,25 +106,7 @@ class Process:
 
     @asynccontextmanager
     async def _placement(self, _: LoadedRun, __: RunDirectory) -> AsyncGenerator[SimulatedPlacement, None]:
-        yield SimulatedPlacement(self.rng)
-
-    def _buried(self, loop: VirtualLoop) -> End:
-        """Keep what was on disk when the process died, and take it apart."""
-        self.disk.keep()
-        for task in asyncio.all_tasks(loop):
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
-            _take_apart(task.get_coro())
-        return End(killed=True)
-
-
-@contextmanager
-def _unheard() -> Iterator[None]:
-    """Say nothing of what goes wrong when coroutines are taken apart without their loop."""
-    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
-    try:
-        yield
-    finally:
-        sys.unraisablehook = hook
+        yield self.placement
 
 
 def _take_apart(coroutine: Coroutine[Any, Any, Any] | Any) -> None:

@@ -1,29 +1,43 @@
-"""Which faults a seed has, and how many of them."""
+"""What a seed's world is like: its service, its faults, and how often they come."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from random import Random
+from typing import Literal
 
 from tests.simulation.network import Weather
+
+End = Literal["kill", "power cut", "request", "full", "signal"]
+"""What cuts a life off: a kill or a power cut at a piece of the store's work, a kill while a request is under
+way, a disk that fills up, or a signal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mix:
-    """The faults of one seed."""
+    """The world of one seed."""
 
     weather: Weather
-    deaths: int
-    """How often the daemon is killed, if its run is long enough."""
-    death_every: float
-    """Mean number of pieces of the store's work, or of requests, until it is."""
+    ends: tuple[End, ...]
+    """What cuts the first lives off, one each."""
+    end_every: float
+    """Mean number of pieces of the store's work, or of requests, until it does."""
     restart_every_s: float | None
     """Mean seconds between two restarts of the service."""
+    set_clock_every_s: float | None
+    """Mean seconds between two changes of the time of day."""
     idempotent: bool
+    """Whether the service looks at the id of a call, and does not do it again."""
+    counts: bool
+    """Whether it says how many datums a checkpoint took."""
     list_lag_s: float
     gateway_lag_s: float
     staleness: int
     groups_per_step: int
+    drops: bool
+    """Whether lost steps are dropped, and not done again."""
+    rival: bool
+    """Whether somebody else trains the same model."""
 
     @classmethod
     def of(cls, rng: Random) -> Mix:
@@ -32,8 +46,11 @@ class Mix:
         def some(largest: float) -> float:
             return largest * rng.random() if rng.random() < 0.4 else 0.0
 
-        # A service that is sent a call twice does it twice, unless it looks at the id.
         idempotent = rng.random() < 0.7
+        # A late gradient in a checkpoint that nobody counts cannot be told from what belongs there, nor
+        # can one that has taken the place of another which the service forgot.
+        counts, restart_every_s = rng.random() < 0.8, rng.choice((None, None, 20.0, 100.0))
+        kinds: tuple[End, ...] = ("kill", "kill", "power cut", "request", "full", "signal")
         return cls(
             weather=Weather(
                 refused=some(0.05),
@@ -41,16 +58,22 @@ class Mix:
                 lost_answer=some(0.06),
                 failed_before=some(0.08),
                 failed_after=some(0.06),
-                duplicated=some(0.05) if idempotent else 0.0,
+                duplicated=some(0.05) if idempotent and counts else 0.0,
+                late=some(0.03),
                 slow=some(0.03),
+                late_gradients=counts and restart_every_s is None,
                 latency_s=rng.choice((0.01, 0.05, 0.5)),
             ),
-            deaths=rng.choice((0, 0, 0, 1, 1, 2, 2, 3, 4, 8)),
-            death_every=rng.choice((25.0, 60.0, 150.0)),
-            restart_every_s=rng.choice((None, None, 20.0, 100.0)),
+            ends=tuple(rng.choice(kinds) for _ in range(rng.choice((0, 0, 0, 1, 1, 2, 2, 3, 4, 8)))),
+            end_every=rng.choice((25.0, 60.0, 150.0)),
+            restart_every_s=restart_every_s,
+            set_clock_every_s=rng.choice((None, None, None, 20.0)),
             idempotent=idempotent,
+            counts=counts,
             list_lag_s=rng.choice((0.0,) * 6 + (1.5, 1.5, 1.5, 15.0)),
             gateway_lag_s=rng.choice((0.0,) * 14 + (0.1, 0.1, 0.1, 0.5, 0.5, 3.0)),
             staleness=rng.choice((0, 0, 1, 2)),
             groups_per_step=rng.choice((1,) * 7 + (2,)),
+            drops=rng.random() < 0.1,
+            rival=rng.random() < 0.05,
         )

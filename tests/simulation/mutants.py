@@ -116,7 +116,7 @@ class _Finder(MetaPathFinder):
 def seeds_until_caught(name: str, *, most: int = SEEDS) -> tuple[int, Any] | None:
     """The number of seeds and what was noticed; before the product is imported, so once per process."""
     sys.meta_path.insert(0, _Finder(MUTANTS[name]))
-    from tests.simulation.run import simulate
+    from tests.simulation.world import simulate
 
     for seed in range(most):
         try:

@@ -15,7 +15,19 @@ from hud_orchestrator.clients.submissions import Submissions
 from tests.simulation.clock import Clock
 from tests.simulation.service import Answer, SimulatedService
 
-FATES = ("refused", "lost_request", "lost_answer", "failed_before", "failed_after", "duplicated", "slow")
+FATES = (
+    "refused",
+    "lost_request",
+    "lost_answer",
+    "failed_before",
+    "failed_after",
+    "duplicated",
+    "late",
+    "slow",
+)
+
+LATE_S = 30.0
+"""Seconds that a request may be under way when its sender has given it up."""
 
 UNCERTAIN = frozenset({"lost_request", "lost_answer", "slow"})
 """Those after which a client may wait until it gives up."""
@@ -36,8 +48,12 @@ class Weather:
     """A 5xx after the effect."""
     duplicated: float = 0.0
     """It arrives twice."""
+    late: float = 0.0
+    """The connection breaks off, and some seconds later it arrives all the same."""
     slow: float = 0.0
     """It is done only after the client has given up."""
+    late_gradients: bool = True
+    """Whether a gradient can be late or slow, too."""
     latency_s: float = 0.05
 
     def fate(self, rng: Random) -> str:
@@ -92,6 +108,8 @@ class SimulatedNetwork:
         if self.dead:
             await asyncio.Event().wait()
         fate = self.weather.fate(self.rng)
+        if fate in ("late", "slow") and "-backward" in path and not self.weather.late_gradients:
+            fate = "fine"
         self.tell(f"{method} {path.rsplit('/', 1)[-1]} {fate}")
         if fate == "refused":
             await asyncio.sleep(0.01)
@@ -142,7 +160,10 @@ class SimulatedNetwork:
             answer = Answer(status, {"detail": "not now"})
             self.clock.after(latency, lambda: self._resolve(future, answer))
         else:
-            self.clock.after(patience_s + 5 if fate == "slow" else latency, arrive)
+            if fate == "late":
+                self.clock.after(latency, lambda: self._resolve(future, None))
+            delay_s = {"slow": patience_s + 5, "late": LATE_S * self.rng.random()}.get(fate, latency)
+            self.clock.after(delay_s, arrive)
             if fate == "duplicated":
                 self.clock.after(latency * (1 + 20 * self.rng.random()), arrive)
 

@@ -37,6 +37,8 @@ class Slug:
     batches: list[tuple[str, ...]] = field(default_factory=list)
     heads: list[tuple[float, str | None]] = field(default_factory=list)
     """Every head and since when, newest last."""
+    listed_at: float = 0.0
+    """When somebody looked last."""
 
 
 @dataclass(slots=True)
@@ -50,9 +52,12 @@ class Answer:
 class SimulatedService:
     """Answers requests at once; when they arrive is the network's matter."""
 
-    def __init__(self, rng: Random, *, idempotent: bool, list_lag_s: float, gateway_lag_s: float) -> None:
+    def __init__(
+        self, rng: Random, *, idempotent: bool, counts: bool, list_lag_s: float, gateway_lag_s: float
+    ) -> None:
         self._rng = rng
         self._idempotent = idempotent
+        self._counts = counts
         self._list_lag_s = list_lag_s
         self._gateway_lag_s = gateway_lag_s
         self._done: dict[str, Answer] = {}
@@ -87,6 +92,8 @@ class SimulatedService:
         slug = self.slugs.get(parts[2])
         if slug is None:
             return Answer(404, {"detail": f"no model {parts[2]}"})
+        if parts[-1] == "lease":
+            return Answer(404, {"detail": f"no such path {path}"})
         if parts[-1] == "losses":
             return Answer(200, {"losses": ["importance_sampling"]})
         if parts[-1] == "checkpoints":
@@ -145,6 +152,7 @@ class SimulatedService:
         return None
 
     def _checkpoints(self, slug: Slug, now: float) -> Answer:
+        slug.listed_at = now
         known = [node for node in slug.nodes if now - node.at >= self._list_lag_s]
         ids = {node.id for node in known}
         head = slug.head if slug.head in ids else (known[-1].id if known else None)
@@ -153,7 +161,7 @@ class SimulatedService:
                 "id": node.id,
                 "prev_model_checkpoint_id": node.parent,
                 "is_active": node.id == head,
-                "num_datums": len(node.traces),
+                "num_datums": len(node.traces) if self._counts else None,
             }
             for node in known
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.run import World, simulate
+from tests.simulation.world import World, simulate
 
 SEEDS = (100, 107, 131, 1074, 1081)
 """Calm and stormy ones, among them two that once broke."""

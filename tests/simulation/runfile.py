@@ -1,0 +1,54 @@
+"""The run file of a simulation."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from functools import lru_cache
+from pathlib import Path
+
+from hud_orchestrator.config.load import LoadedRun
+from hud_orchestrator.config.run import RunFile
+from tests.simulation.mix import Mix
+
+TASKS = json.dumps([{"env": "parity", "id": "even", "args": {"n": n}} for n in range(8)])
+
+
+def loaded_run(directory: Path, seed: int, steps: int, mix: Mix) -> LoadedRun:
+    """A run in *directory*, which need not exist."""
+    directory.mkdir(parents=True)
+    tasks = directory / "tasks.json"
+    tasks.write_text(TASKS)
+    run = _run_file(steps, mix.staleness, mix.groups_per_step, "drop" if mix.drops else "redo")
+    source = run.taskset.train[0].model_copy(update={"source": str(tasks)})
+    run = run.model_copy(
+        update={
+            "run": run.run.model_copy(update={"seed": seed, "state_dir": directory / "state"}),
+            "taskset": run.taskset.model_copy(update={"train": (source,)}),
+        }
+    )
+    origins: dict[str, str] = defaultdict(lambda: "default")
+    return LoadedRun(run=run, path=directory / "run.yaml", origins=origins, warnings=())
+
+
+@lru_cache
+def _run_file(steps: int, staleness: int, groups_per_step: int, on_lost_step: str) -> RunFile:
+    """Checked once: that takes as long as some steps."""
+    return RunFile.model_validate(
+        {
+            "run": {"name": "it", "steps": steps},
+            "model": {"slug": "it", "base": "base"},
+            "service": "hud",
+            "taskset": {"train": "tasks.json"},
+            "agent": {"max_tokens": 1},
+            "rollout": {
+                "group_size": 2, "groups_per_step": groups_per_step, "concurrency": 6, "deadline_s": 30,
+                "grading_reserve_s": 5,
+            },
+            "pipeline": {"staleness": staleness},
+            "trainer": {
+                "learning_rate": {"peak": 1e-3}, "call_timeout_s": 60, "on_lost_step": on_lost_step,
+            },
+            "reporting": {"enabled": False},
+        }
+    )  # fmt: skip
