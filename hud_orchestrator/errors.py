@@ -10,6 +10,7 @@ OrchestratorError              one line for a person; ``exit_code`` for the shel
 |   +-- ServiceUnreachable     provably nothing was sent: repeating is safe
 |   +-- KeyRefused             401 or 403: another key is needed
 |   +-- RequestRejected        refused as a whole, nothing changed: do not repeat
+|   |   +-- FencedOff          somebody else has the model on lease: stop
 |   +-- ServiceBusy            503, 429, 5xx or no answer on a read: later may work
 |   +-- OutcomeUnknown         sent, and no trustworthy answer: settle, never repeat
 |   +-- HeadMoved              somebody else trains this slug: stop
@@ -108,6 +109,12 @@ class RequestRejected(ServiceError):
     def __init__(self, message: str, *, status: int, **facts: object) -> None:
         super().__init__(message, status=status, **facts)
         self.status = status
+
+
+class FencedOff(RequestRejected):
+    """Refused, because somebody else has the model on lease."""
+
+    exit_code = ExitCode.HEAD_MOVED
 
 
 class ServiceBusy(ServiceError):

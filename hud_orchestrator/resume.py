@@ -82,8 +82,8 @@ async def standing(
         settler: of the run and *model*.
         model: the one that is trained.
         base: what it was forked from.
-        keeps_gradients: whether the service was running while the daemon was not, so that gradients
-            of a step that was cut off may still wait there.
+        keeps_gradients: whether gradients of a step that was cut off may still wait at the service: it was
+            running while the daemon was not, and has given no lease since.
         trajectories: the run's groups.
         rollbacks: of the run.
 
@@ -95,11 +95,12 @@ async def standing(
     step = await settler.ledger.open_step()
     if step is not None:
         verdict = await settler.settle(step)
-        if isinstance(verdict, NotApplied) and step.head_before is None:
+        if isinstance(verdict, NotApplied) and await settler.ledger.open_step() is not None:
             if verdict.strays or (step.may_have_accumulated and keeps_gradients):
                 # Before the step is closed: a kill in between must not come back to the old fork.
                 model = await _fork_anew(settler.catalog, model, base)
                 settler = replace(settler, model_id=model.id)
+                await settler.writer.take(model.id)
                 await settler.history.set("slug", model.model_name)
             await settler.close(step, verdict)
     went_back = await go_back_if_asked(settler, rollbacks, model_name=model.model_name)

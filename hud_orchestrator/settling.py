@@ -2,7 +2,9 @@
 
 optim_step confirmed --the node is there, whole, and the head--> the step is applied
 outcome unknown, or the node is not what was asked for:
-    watch the tree for ``settle_s``; then set the head back, which drops what has accumulated; look again
+    take the lease anew where the service gives leases: nothing of the step can arrive or be left then;
+    elsewhere watch the tree for ``settle_s``;
+    then set the head back, which drops what has accumulated; look again
       a node that only this step can have made  --> adopted
       otherwise                                 --> abandoned, or skipped when lost steps are dropped
 """
@@ -19,6 +21,7 @@ from hud_orchestrator.errors import HeadMoved
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.records import Ending
 from hud_orchestrator.rules.settlement import Applied, Claim, NotApplied, check_strangers, flaw, settle
+from hud_orchestrator.single_writer import SingleWriter
 from hud_orchestrator.store.history import History
 from hud_orchestrator.store.ledger import Ledger, PlannedStep
 from hud_orchestrator.wire import Checkpoint
@@ -27,6 +30,15 @@ LOOK_S = 1.0
 """Between two looks at the tree."""
 
 log = get_logger()
+
+
+class Flawed(Exception):
+    """The service made a checkpoint, and not the one that was asked for."""
+
+
+def norms(node: Checkpoint) -> dict[str, float]:
+    """What a service says of the step that made *node*, and of nothing else before: it may say nothing."""
+    return {name: node.metrics[name] for name in ("grad_norm", "update_norm") if name in node.metrics}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +51,8 @@ class Settler:
     history: History
     settle_s: float
     """Seconds that the tree is watched before what it does not show counts as not there."""
+    writer: SingleWriter
+    """The run's lease, which is taken anew to settle a step."""
     redo: bool = True
     """Whether groups of a lost step are free for another one."""
 
@@ -57,10 +71,11 @@ class Settler:
                 await self._set_head(active.id)
             await self.history.set("first_tree", json.dumps([node.id for node in tree]))
 
-    async def confirm(self, step: PlannedStep, checkpoint: str) -> str | None:
-        """Wait until the tree shows what a confirmed ``optim_step`` made; returns what is wrong with it.
+    async def confirm(self, step: PlannedStep, checkpoint: str) -> Checkpoint:
+        """Wait until the tree shows what a confirmed ``optim_step`` made, and return it.
 
         Raises:
+            Flawed: it is not what was asked for.
             HeadMoved: it is not there or not the head, and no late call of ours explains why.
         """
         claim = await self._claim(step)
@@ -69,7 +84,7 @@ class Settler:
         active = head(tree)
         await self._check_strangers(tree)
         if node is not None and (wrong := flaw(node, claim)) is not None:
-            return wrong
+            raise Flawed(wrong)
         if node is None or active is None or not await self._regained(node, active):
             raise HeadMoved(
                 f"step {step.number} made checkpoint {checkpoint}, and the head is "
@@ -77,25 +92,28 @@ class Settler:
                 "give each run a slug of its own"
             )
         await self._compare(step, node)
-        return None
+        return node
 
     async def settle(self, step: PlannedStep) -> Applied | NotApplied:
         """Find out what became of an open step, clear what is left of it, and close its row.
 
-        A step without a head before it is not cleared, because there is nothing to set the head to, and
-        stays open when it was not applied: see :meth:`close`.
+        A step without a head before it has nothing that the head could be set to. Only a new lease clears
+        it; without one, or when the tree has nodes that are not to be built on, it stays open when it was
+        not applied: see :meth:`close`.
 
         Raises:
-            HeadMoved: somebody else trains the model.
+            HeadMoved, FencedOff: somebody else trains the model.
         """
-        verdict = await self._verdict(step, watch_s=self.settle_s)
+        # After a clean cut nothing of the step can still arrive, so there is nothing to watch for.
+        cut = await self.writer.take(self.model_id)
+        verdict = await self._verdict(step, watch_s=0 if cut else self.settle_s)
         if isinstance(verdict, NotApplied) and step.head_before is not None:
             # This also waits for a call that the service is still busy with, so look again.
             await self._set_head(step.head_before)
             verdict = await self._verdict(step, watch_s=0)
         if isinstance(verdict, Applied):
             await self._adopt(step, verdict.checkpoint)
-        elif step.head_before is not None:
+        elif step.head_before is not None or (cut and not verdict.strays):
             await self.close(step, verdict)
         return verdict
 
@@ -138,6 +156,8 @@ class Settler:
             HeadMoved: it is at neither place, and no call of ours explains why.
             RequestRejected: the service has no such checkpoint any more.
         """
+        # With a lease, nothing of the line that is left can arrive after this.
+        await self.writer.take(self.model_id)
         tree = await self.catalog.checkpoints(self.model_id)
         active = head(tree)
         if active is None or active.id != to:
@@ -222,6 +242,10 @@ class Settler:
         await self._compare(step, node)
         detail = f"adopted: checkpoint {node.id} has the parent {step.head_before}"
         await self.ledger.applied(
-            step.id, checkpoint=node.id, metrics=step.metrics, trained=step.groups, detail=detail
+            step.id,
+            checkpoint=node.id,
+            metrics={**step.metrics, **norms(node)},
+            trained=step.groups,
+            detail=detail,
         )
         log.info("step.adopted", step=step.number, checkpoint=node.id)

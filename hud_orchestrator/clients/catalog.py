@@ -6,6 +6,7 @@ from typing import Any
 
 from hud_orchestrator.clients.retry import AT_START, READ, Retry
 from hud_orchestrator.clients.transport import Transport
+from hud_orchestrator.clients.writer_lease import FencingToken
 from hud_orchestrator.errors import ConfigError
 from hud_orchestrator.wire import Checkpoint, ForkRequest, Model, ModelPage, SetHeadRequest
 
@@ -15,8 +16,10 @@ PAGE = 100
 class Catalog:
     """Everything under ``/v2/models``."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, *, token: FencingToken | None = None) -> None:
+        """Ask *transport*; a new head shows the *token* that is the newest when it is set."""
         self._transport = transport
+        self._token = token or FencingToken()
 
     async def models(self, *, retry: Retry = AT_START) -> list[Model]:
         """Every model, in the service's order."""
@@ -74,7 +77,12 @@ class Catalog:
         """Make *checkpoint* the head; the service drops gradients that have accumulated."""
         body = SetHeadRequest(checkpoint_id=checkpoint).model_dump()
         await self._transport.read(
-            "PUT", f"/v2/models/{model_id}/head", reply=dict[str, Any], retry=READ, body=body
+            "PUT",
+            f"/v2/models/{model_id}/head",
+            reply=dict[str, Any],
+            retry=READ,
+            body=body,
+            headers=self._token.headers,
         )
 
 

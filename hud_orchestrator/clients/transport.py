@@ -6,6 +6,7 @@ its row is on disk, and has no parameter for a retry. Which answer proves what i
     no connection, no room in the pool      nothing was sent            ServiceUnreachable
     401, 403                                 refused                     KeyRefused
     400 402 404 405 409 410 411 413 415 422  refused, nothing changed    RequestRejected
+    409 with a Fencing-Token                 refused, nothing changed    FencedOff
     429 before any work                      refused, nothing changed    RequestRejected
     anything else, and no answer             sent                        OutcomeUnknown
 """
@@ -30,6 +31,7 @@ from hud_orchestrator.clients.retry import Retry
 from hud_orchestrator.clients.submissions import Submissions
 from hud_orchestrator.clients.tunnel import open_tunnel
 from hud_orchestrator.errors import (
+    FencedOff,
     KeyRefused,
     OutcomeUnknown,
     RequestRejected,
@@ -39,6 +41,7 @@ from hud_orchestrator.errors import (
 )
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.records import CallId
+from hud_orchestrator.wire_writer import FENCING_TOKEN
 
 T = TypeVar("T")
 
@@ -195,7 +198,14 @@ class Transport:
         )
 
     async def submit(
-        self, path: str, body: BaseModel, *, reply: type[T], call: CallId, timeout_s: float
+        self,
+        path: str,
+        body: BaseModel,
+        *,
+        reply: type[T],
+        call: CallId,
+        timeout_s: float,
+        headers: Mapping[str, str],
     ) -> T:
         """Send a training call once.
 
@@ -209,7 +219,7 @@ class Transport:
         request = f"POST {self.base_url}{path} (call {call})"
         try:
             response = await self._submitting.post(
-                path, content, headers={"Idempotency-Key": call}, timeout_s=timeout_s
+                path, content, headers={"Idempotency-Key": call, **headers}, timeout_s=timeout_s
             )
         except NoAnswer as error:
             if not error.connected:
@@ -239,6 +249,8 @@ class Transport:
             raise KeyRefused(
                 f"{self._said(method, path, response)}; set {self._key_name} to a key that this service knows"
             )
+        if response.status == 409 and FENCING_TOKEN in response.headers:
+            raise FencedOff(self._said(method, path, response), status=response.status)
         if not response.is_success:
             raise RequestRejected(self._said(method, path, response), status=response.status)
 

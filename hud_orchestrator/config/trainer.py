@@ -75,6 +75,11 @@ class TrainerSection(Section):
     """Seconds that the checkpoint tree is watched for a step whose answer was lost, before it counts as
     not applied; and that the tree may lag behind an answer that was received."""
 
+    on_other_trainer: Literal["refuse", "wait"] = "refuse"
+    """What to do at the start when somebody else has the model on lease: end with exit code 76, or wait
+    until they are done. The local service gives leases; HUD's own does not, and there another trainer is
+    noticed by the checkpoints that it makes."""
+
     on_lost_step: Literal["redo", "drop"] = "redo"
     """What becomes of a step that was lost and not applied: its batch is trained on anew, or the step
     is skipped and its groups end with it."""

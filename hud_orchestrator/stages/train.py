@@ -4,14 +4,15 @@ A step is planned in the ledger, its gradient is accumulated, and one ``optim_st
 of the service takes one ``forward_backward`` per group size (one, unless members were masked); a loss
 of ours takes one ``forward`` and one ``backward`` for the whole batch. A failed or unknown call fences
 the step: no ``optim_step`` is sent on top of it. What became of it is settled here, and the step done
-again or dropped; only a step on a fresh fork, which has no head to be set back to, ends the run.
+again or dropped; only a step on a fresh fork, which has no head to be set back to, ends the run where
+the service gives no leases.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,6 +25,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from hud_orchestrator.client_loss import Differentiate
 from hud_orchestrator.clients.training import Training
 from hud_orchestrator.errors import (
+    FencedOff,
     OutcomeUnknown,
     RequestRejected,
     RunFailed,
@@ -32,7 +34,7 @@ from hud_orchestrator.errors import (
 )
 from hud_orchestrator.feedback import Drain, PolicyCell
 from hud_orchestrator.logs import get_logger
-from hud_orchestrator.records import Batch, Ending, Policy, Step
+from hud_orchestrator.records import Batch, Ending, Outcome, Policy, Step
 from hud_orchestrator.rules.requests import (
     Recipe,
     forward_backward_requests,
@@ -42,7 +44,7 @@ from hud_orchestrator.rules.requests import (
     with_groups,
 )
 from hud_orchestrator.rules.settlement import Applied
-from hud_orchestrator.settling import Settler
+from hud_orchestrator.settling import Flawed, Settler, norms
 from hud_orchestrator.store.ledger import CallKind, Ledger, PlannedStep
 from hud_orchestrator.streams import offer
 from hud_orchestrator.wire import BackwardRequest
@@ -64,10 +66,6 @@ CONFLICT = 409
 log = get_logger()
 
 
-class _Flawed(Exception):
-    """The service made a checkpoint, and not the one that was asked for."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trainer:
     """What a step needs: the service, the ledger and the run file's numbers."""
@@ -79,6 +77,8 @@ class Trainer:
     learning_rate: Callable[[int], float]
     """Of a step; read anew whenever it is needed, and the same while the step is in hand."""
     recipe: Recipe
+    kept: Callable[[], Awaitable[Collection[str]]]
+    """Checkpoints that the run may still want to go back to."""
     differentiate: Differentiate | None = None
     """The loss, when it is computed here and not by the service."""
 
@@ -95,7 +95,7 @@ async def train(
 
     Raises:
         OutcomeUnknown: an attempt was lost, and cannot be settled while the run goes on.
-        HeadMoved: somebody else trains the model.
+        HeadMoved, FencedOff: somebody else trains the model.
     """
     async with batches, steps:
         head = trainer.policy.current.checkpoint
@@ -134,8 +134,8 @@ async def _take(trainer: Trainer, batch: Batch) -> Step:
         taken: Step | None
         try:
             taken = await _attempt(trainer, batch, plan)
-        except (OutcomeUnknown, RequestRejected, _Flawed) as error:
-            if isinstance(error, RequestRejected) and error.status != CONFLICT:
+        except (OutcomeUnknown, RequestRejected, Flawed) as error:
+            if isinstance(error, FencedOff) or getattr(error, "status", CONFLICT) != CONFLICT:
                 raise
             taken = await _settled(trainer, batch, error, last=left == 0)
         if taken is not None:
@@ -165,29 +165,31 @@ async def _attempt(trainer: Trainer, batch: Batch, plan: int) -> Step:
         await trainer.ledger.skipped(plan, metrics=metrics, groups=numbers, ending=silent)
         return _step(trainer, batch, None, metrics)
     request = optim_step_request(trainer.recipe, learning_rate=trainer.learning_rate(batch.step))
-    answer = await _once(trainer.ledger, "optim_step", plan, partial(trainer.training.optim_step, request))
-    wrong = await trainer.settler.confirm(await _open(trainer), answer.checkpoint_id)
-    if wrong is not None:
-        raise _Flawed(wrong)
-    await trainer.ledger.applied(plan, checkpoint=answer.checkpoint_id, metrics=metrics, trained=numbers)
-    return _step(trainer, batch, answer.checkpoint_id, metrics)
+    send = partial(trainer.training.optim_step, request, keep=await trainer.kept())
+    answer = await _once(trainer.ledger, "optim_step", plan, send)
+    node = await trainer.settler.confirm(await _open(trainer), answer.checkpoint_id)
+    metrics |= norms(node)
+    await trainer.ledger.applied(plan, checkpoint=node.id, metrics=metrics, trained=numbers)
+    return _step(trainer, batch, node.id, metrics)
 
 
 async def _settled(trainer: Trainer, batch: Batch, error: Exception, *, last: bool) -> Step | None:
     """The step as it was found or dropped; ``None``: do it again."""
-    step = await _open(trainer)
-    if last or step.head_before is None:
-        raise OutcomeUnknown(
-            f"step {step.number} cannot be settled while the run goes on: {error}"
-        ) from error
-    log.warning("step.unsettled", step=step.number, reason=str(error))
-    try:
-        verdict = await trainer.settler.settle(step)
-    except (ServiceBusy, ServiceUnreachable) as unreadable:
-        raise OutcomeUnknown(f"{error}; and the checkpoint tree cannot be read: {unreadable}") from unreadable
-    if isinstance(verdict, Applied):
-        return _step(trainer, batch, verdict.checkpoint.id, step.metrics)
-    return None if trainer.settler.redo else _step(trainer, batch, None, step.metrics)
+    step, settler = await _open(trainer), trainer.settler
+    if not last and (step.head_before is not None or settler.writer.fences):
+        log.warning("step.unsettled", step=step.number, reason=str(error))
+        try:
+            verdict = await settler.settle(step)
+        except (ServiceBusy, ServiceUnreachable) as unreadable:
+            raise OutcomeUnknown(
+                f"{error}; and the checkpoint tree cannot be read: {unreadable}"
+            ) from unreadable
+        if isinstance(verdict, Applied):
+            node = verdict.checkpoint
+            return _step(trainer, batch, node.id, {**step.metrics, **norms(node)})
+        if await trainer.ledger.open_step() is None:
+            return None if settler.redo else _step(trainer, batch, None, step.metrics)
+    raise OutcomeUnknown(f"step {step.number} cannot be settled while the run goes on: {error}") from error
 
 
 async def _open(trainer: Trainer) -> PlannedStep:
@@ -263,11 +265,14 @@ def _batch_metrics(batch: Batch) -> dict[str, float]:
     count = len(batch.rewards)
     mean = sum(batch.rewards) / count if count else 0.0
     variance = sum((reward - mean) ** 2 for reward in batch.rewards) / count if count else 0.0
+    tried = sum(batch.outcomes.values())
     ages = [batch.step - 1 - group.oldest_version for group in batch.groups]
     return {
         "reward_mean": mean,
         "reward_std": variance**0.5,
         "rollouts": float(count),
+        "cut_short_share": batch.outcomes.get(Outcome.CUT_SHORT, 0) / tried if tried else 0.0,
+        "failed_share": 1 - count / tried if tried else 0.0,
         "groups_trained": float(len(batch.groups)),
         "groups_dropped": float(sum(batch.dropped.values())),
         "staleness_mean": sum(ages) / len(ages) if ages else 0.0,

@@ -206,5 +206,7 @@ def test_a_submission_has_no_parameter_for_a_retry() -> None:
     import inspect
 
     names: Callable[..., object] = Transport.submit
-    assert set(inspect.signature(names).parameters) == {"self", "path", "body", "reply", "call", "timeout_s"}
+    assert set(inspect.signature(names).parameters) == {
+        "self", "path", "body", "reply", "call", "timeout_s", "headers",
+    }  # fmt: skip
     assert httpx.AsyncHTTPTransport()._pool._retries == 0

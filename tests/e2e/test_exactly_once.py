@@ -30,12 +30,14 @@ def assert_every_step_is_one_checkpoint(run: Runner, tree: list[dict[str, Any]],
     assert [step for step, _ in trained] == list(range(1, steps + 1))
 
 
+@pytest.mark.parametrize("leases", [True, False])
 @pytest.mark.parametrize("loss", ["request", "answer"])
 @pytest.mark.parametrize("suffix", ["/optim-step", "/forward-backward"])
 def test_a_lost_training_call_is_settled_and_never_repeated(
-    remote_run: Runner, checkpoints: Tree, suffix: str, loss: Loss
+    remote_run: Runner, checkpoints: Tree, suffix: str, loss: Loss, leases: bool
 ) -> None:
-    with lossy(remote_run.environ["HUD_RL_URL"], suffix=suffix, nth=2, loss=loss) as proxy:
+    url = remote_run.environ["HUD_RL_URL"]
+    with lossy(url, suffix=suffix, nth=2, loss=loss, leases=leases) as proxy:
         done = remote_run.run(HUD_RL_URL=proxy.url)
         sent = proxy.seen
 
@@ -83,23 +85,41 @@ def test_the_next_start_settles_what_a_kill_left_open(remote_run: Runner, checkp
     assert_every_step_is_one_checkpoint(remote_run, checkpoints(remote_run.config["model"]["slug"]), steps=3)
 
 
+def assert_the_first_step_has_its_own_gradient_alone(run: Runner, tree: list[dict[str, Any]]) -> None:
+    assert_every_step_is_one_checkpoint(run, tree, steps=3)
+    trained = run.query(
+        "SELECT count(*) FROM rollouts JOIN groups ON number = group_number"
+        " WHERE ending = 'trained' AND step = 1"
+    )
+    assert tree[0]["num_traces"] == trained[0][0]
+
+
+def test_gradients_left_on_a_fresh_fork_are_gone_with_the_next_lease(
+    remote_run: Runner, checkpoints: Tree
+) -> None:
+    with lossy(remote_run.environ["HUD_RL_URL"], suffix="/forward-backward", loss="answer") as proxy:
+        done = remote_run.run(HUD_RL_URL=proxy.url)
+
+    assert done.returncode == 0, done.stderr
+    assert len(remote_run.events("step.abandoned")) == 1
+    assert_the_first_step_has_its_own_gradient_alone(
+        remote_run, checkpoints(remote_run.config["model"]["slug"])
+    )
+
+
 def test_gradients_left_on_a_fresh_fork_never_reach_a_step(remote_run: Runner, checkpoints: Tree) -> None:
-    with lossy(remote_run.environ["HUD_RL_URL"], suffix="/forward-backward", nth=1, loss="answer") as proxy:
+    url = remote_run.environ["HUD_RL_URL"]
+    with lossy(url, suffix="/forward-backward", loss="answer", leases=False) as proxy:
         assert remote_run.run(HUD_RL_URL=proxy.url).returncode == 3
 
-    done = remote_run.run()
+    with lossy(url, leases=False) as proxy:
+        done = remote_run.run(HUD_RL_URL=proxy.url)
 
     assert done.returncode == 0, done.stderr
     slug = remote_run.summary()["model"]
     assert slug.startswith(f"{remote_run.config['model']['slug']}-")
     assert checkpoints(remote_run.config["model"]["slug"]) == []
-    tree = checkpoints(slug)
-    assert_every_step_is_one_checkpoint(remote_run, tree, steps=3)
-    trained = remote_run.query(
-        "SELECT count(*) FROM rollouts JOIN groups ON number = group_number"
-        " WHERE ending = 'trained' AND step = 1"
-    )
-    assert tree[0]["num_traces"] == trained[0][0]
+    assert_the_first_step_has_its_own_gradient_alone(remote_run, checkpoints(slug))
 
 
 def test_a_run_file_that_asks_for_less_at_once_continues_too(remote_run: Runner) -> None:

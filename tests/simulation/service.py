@@ -94,6 +94,8 @@ class SimulatedService:
         slug = self.slugs.get(parts[2])
         if slug is None:
             return Answer(404, {"detail": f"no model {parts[2]}"})
+        if parts[-1] == "lease":
+            return Answer(404, {"detail": f"no such path {path}"})
         if parts[-1] == "losses":
             return Answer(200, {"losses": ["importance_sampling"]})
         if parts[-1] == "checkpoints":

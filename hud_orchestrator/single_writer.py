@@ -1,0 +1,188 @@
+"""A run has its model alone, where the service gives leases; elsewhere the tree alone tells of others.
+
+Each lease has a token that is newer than every one before, and taking one is a clean cut: the service has
+finished what it was busy with, has discarded what had accumulated, and refuses whatever of our own earlier
+calls is still on its way. So it is taken at the start of a run, and again when an answer was lost.
+
+A lease that is lost is not fought for. Being unable to say that we are there does not end a run: as long as
+nobody else comes, the service goes on taking our calls, and when somebody does, it refuses them.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import uuid
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+
+from hud_orchestrator.clients.writer_lease import FencingToken, WriterLeases
+from hud_orchestrator.errors import (
+    FencedOff,
+    OrchestratorError,
+    RequestRejected,
+    ServiceBusy,
+    ServiceUnreachable,
+)
+from hud_orchestrator.logs import get_logger
+from hud_orchestrator.store.history import History
+from hud_orchestrator.wire_writer import WriterLeaseRequest
+
+TTL_S = 60.0
+"""Seconds that a run which was killed keeps others out, unless it is started again."""
+
+HOLD_S = 15.0
+"""Between two words that we are there: three may be lost."""
+
+LOOK_S = 2.0
+"""Between two looks whether the other one is gone."""
+
+RELEASE_S = 5.0
+
+NO_LEASES = (404, 405)
+
+log = get_logger()
+
+
+class SingleWriter:
+    """The lease of one run."""
+
+    def __init__(self, leases: WriterLeases, history: History, token: FencingToken, *, holder: str) -> None:
+        """Know *leases*; *token* is what the run's calls show, and changes with every lease."""
+        self._leases = leases
+        self._history = history
+        self._token = token
+        self._holder = holder
+        self._model_id: str | None = None
+        self._offered = True
+        self._taking = anyio.Lock()
+
+    @property
+    def fences(self) -> bool:
+        """Whether taking the lease makes a clean cut."""
+        return self._token.value is not None
+
+    async def take(self, model_id: str) -> bool:
+        """Have *model_id* from here on, with a clean cut; ``False``: the service gives no leases.
+
+        Raises:
+            FencedOff: somebody else has it, or had it since our last one.
+        """
+        if not self._offered:
+            return False
+        async with self._taking:
+            wanted = await self._next_claim()
+            if model_id != self._model_id:
+                await self.release()
+            try:
+                lease = await self._leases.take(model_id, wanted)
+            except RequestRejected as error:
+                self._offered = isinstance(error, FencedOff) or error.status not in NO_LEASES
+                if self._offered:
+                    raise
+                return False
+            before, self._token.value, self._model_id = self._token.value, lease.token, model_id
+            if before not in (None, lease.token - 1):
+                raise FencedOff(
+                    f"another trainer had the model between tokens {before} and {lease.token} of this run; "
+                    "give each run a slug of its own",
+                    status=409,
+                )
+            log.info("lease.taken", model=model_id, token=lease.token)
+            return True
+
+    async def take_when_free(self, model_id: str, *, waiting: Callable[[str], None]) -> None:
+        """As ``take``, as soon as nobody else has it; *waiting* is told who does."""
+        told = None
+        while True:
+            try:
+                await self.take(model_id)
+            except FencedOff as error:
+                if told is None:
+                    log.info("lease.awaited", model=model_id, reason=str(error))
+                told = str(error)
+                waiting(told)
+                await anyio.sleep(LOOK_S)
+            else:
+                return
+
+    async def hold(self) -> None:
+        """Say every now and then that we are there.
+
+        Raises:
+            FencedOff: somebody else has come.
+        """
+        while True:
+            await anyio.sleep(HOLD_S)
+            shown = FencingToken(self._token.value)
+            if self._model_id is None or shown.value is None:
+                continue
+            try:
+                with anyio.fail_after(HOLD_S):
+                    await self._leases.hold(self._model_id, shown)
+            except FencedOff:
+                # Perhaps by a newer lease of our own, whose answer is on its way.
+                async with self._taking:
+                    if shown.value == self._token.value:
+                        raise
+            except (ServiceBusy, ServiceUnreachable, TimeoutError) as error:
+                log.warning("lease.unconfirmed", reason=str(error) or type(error).__name__)
+
+    async def release(self) -> None:
+        """Let others in, and nothing of ours that is still on its way."""
+        if self._model_id is None or self._token.value is None:
+            return
+        with anyio.move_on_after(RELEASE_S, shield=True):
+            try:
+                await self._leases.release(self._model_id, self._token)
+            except OrchestratorError as error:
+                log.warning("lease.unconfirmed", reason=str(error))
+        self._model_id = self._token.value = None
+
+    async def _next_claim(self) -> WriterLeaseRequest:
+        """What to ask with. On disk before it is sent: no other life of this run will use it again."""
+        owner = await self._history.get("owner")
+        if owner is None:
+            owner = uuid.uuid4().hex
+            await self._history.set("owner", owner)
+        # Of a directory that was put back to an earlier state the clock is still ahead.
+        claim = max(int(await self._history.get("claim") or "0") + 1, int(time.time()))
+        await self._history.set("claim", str(claim))
+        return WriterLeaseRequest(owner=owner, claim=claim, holder=self._holder, ttl_s=TTL_S)
+
+
+@asynccontextmanager
+async def writing(
+    writer: SingleWriter, model_id: str, *, waiting: Callable[[str], None] | None
+) -> AsyncGenerator[None, None]:
+    """Have the model alone for the length of the block, if the service gives leases.
+
+    Args:
+        writer: of the run.
+        model_id: the model.
+        waiting: told who has it, every time that we look; ``None``: do not wait.
+
+    Raises:
+        FencedOff: somebody else has it, or has come.
+    """
+    try:
+        if waiting is None:
+            await writer.take(model_id)
+        else:
+            await writer.take_when_free(model_id, waiting=waiting)
+        async with anyio.create_task_group() as group:
+            if writer.fences:
+                group.start_soon(writer.hold, name="lease")
+            yield
+            group.cancel_scope.cancel()
+    finally:
+        await writer.release()
+
+
+def holder_of(directory: Path) -> str:
+    """How others are told about a run."""
+    return f"{directory.absolute()} (process {os.getpid()} on {socket.gethostname()})"[:500]
