@@ -19,7 +19,7 @@ def loaded_run(directory: Path, seed: int, steps: int, mix: Mix) -> LoadedRun:
     directory.mkdir(parents=True)
     tasks = directory / "tasks.json"
     tasks.write_text(TASKS)
-    run = _run_file(steps, mix.staleness, mix.groups_per_step, "drop" if mix.drops else "redo")
+    run = _run_file(steps, mix.staleness, mix.groups_per_step, "drop" if mix.drops else "redo", mix.waits)
     source = run.taskset.train[0].model_copy(update={"source": str(tasks)})
     run = run.model_copy(
         update={
@@ -32,7 +32,7 @@ def loaded_run(directory: Path, seed: int, steps: int, mix: Mix) -> LoadedRun:
 
 
 @lru_cache
-def _run_file(steps: int, staleness: int, groups_per_step: int, on_lost_step: str) -> RunFile:
+def _run_file(steps: int, staleness: int, groups_per_step: int, on_lost_step: str, waits: bool) -> RunFile:
     """Checked once: that takes as long as some steps."""
     return RunFile.model_validate(
         {
@@ -48,6 +48,7 @@ def _run_file(steps: int, staleness: int, groups_per_step: int, on_lost_step: st
             "pipeline": {"staleness": staleness},
             "trainer": {
                 "learning_rate": {"peak": 1e-3}, "call_timeout_s": 60, "on_lost_step": on_lost_step,
+                "on_other_trainer": "wait" if waits else "refuse",
             },
             "reporting": {"enabled": False},
         }

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
+
+from hud_orchestrator.wire_writer import FENCING_TOKEN
+from tests.simulation.fence import Fence, Refused
 
 BASE = "base"
 
@@ -37,6 +41,7 @@ class Slug:
     batches: list[tuple[str, ...]] = field(default_factory=list)
     heads: list[tuple[float, str | None]] = field(default_factory=list)
     """Every head and since when, newest last."""
+    fence: Fence = field(default_factory=Fence)
     listed_at: float = 0.0
     """When somebody looked last."""
 
@@ -47,17 +52,26 @@ class Answer:
 
     status: int
     body: Any
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class SimulatedService:
     """Answers requests at once; when they arrive is the network's matter."""
 
     def __init__(
-        self, rng: Random, *, idempotent: bool, counts: bool, list_lag_s: float, gateway_lag_s: float
+        self,
+        rng: Random,
+        *,
+        idempotent: bool,
+        counts: bool,
+        leases: bool,
+        list_lag_s: float,
+        gateway_lag_s: float,
     ) -> None:
         self._rng = rng
         self._idempotent = idempotent
         self._counts = counts
+        self._leases = leases
         self._list_lag_s = list_lag_s
         self._gateway_lag_s = gateway_lag_s
         self._done: dict[str, Answer] = {}
@@ -65,23 +79,30 @@ class SimulatedService:
         self.slugs: dict[str, Slug] = {}
         self.restarts = 0
 
-    def restart(self) -> None:
+    def restart(self, now: float) -> None:
         """Lose what is in memory: sessions, and which calls were answered."""
         self.restarts += 1
         for slug in self.slugs.values():
             slug.batches.clear()
+            slug.fence.until = now + slug.fence.ttl_s
         self._done.clear()
 
-    def handle(self, method: str, path: str, body: Any, *, key: str | None, now: float) -> Answer:
-        """Do what is asked for."""
+    def handle(
+        self, method: str, path: str, body: Any, *, key: str | None, token: int | None, now: float
+    ) -> Answer:
+        """Do what is asked for, if *token* allows it."""
         if key is not None and self._idempotent and key in self._done:
             return self._done[key]
-        answer = self._route(method, path, body, now)
+        try:
+            answer = self._route(method, path, body, token, now)
+        except Refused as refused:
+            newest = self.slugs[path.split("/")[3]].fence.token
+            return Answer(409, {"detail": str(refused)}, {FENCING_TOKEN: str(newest)})
         if key is not None:
             self._done[key] = answer
         return answer
 
-    def _route(self, method: str, path: str, body: Any, now: float) -> Answer:
+    def _route(self, method: str, path: str, body: Any, token: int | None, now: float) -> Answer:
         parts = path.strip("/").split("/")
         if path == "/v2/models":
             items = [self._model(BASE, BASE, trainable=False)]
@@ -94,18 +115,39 @@ class SimulatedService:
         slug = self.slugs.get(parts[2])
         if slug is None:
             return Answer(404, {"detail": f"no model {parts[2]}"})
-        if parts[-1] == "lease":
-            return Answer(404, {"detail": f"no such path {path}"})
-        if parts[-1] == "losses":
+        return self._model_route(method, parts[-1], slug, body, token, now)
+
+    def _model_route(
+        self, method: str, what: str, slug: Slug, body: Any, token: int | None, now: float
+    ) -> Answer:
+        if what == "lease":
+            return self._lease(method, slug, body, token, now)
+        if what == "losses":
             return Answer(200, {"losses": ["importance_sampling"]})
-        if parts[-1] == "checkpoints":
+        if what == "checkpoints":
             return self._checkpoints(slug, now)
-        if parts[-1] == "head":
+        if self._leases:
+            slug.fence.admit(token, now)
+        if what == "head":
             return self._set_head(slug, body, now)
-        if parts[-1] == "forward-backward":
+        if what == "forward-backward":
             return self._forward_backward(slug, body)
-        assert parts[-1] == "optim-step", path
+        assert what == "optim-step", what
         return self._optim_step(slug, now)
+
+    def _lease(self, method: str, slug: Slug, body: Any, token: int | None, now: float) -> Answer:
+        if not self._leases:
+            return Answer(404, {"detail": "no such path"})
+        fence = slug.fence
+        if method == "POST" and fence.take(body, now):
+            slug.batches.clear()
+        elif method == "PUT":
+            fence.hold(token, now)
+        elif method == "DELETE":
+            fence.release(token)
+        left_s = max(0.0, fence.until - now)
+        facts = {"held": not fence.over, "token": fence.token, "holder": fence.owner, "expires_in_s": left_s}
+        return Answer(200, facts)
 
     def _model(self, model_id: str, name: str, *, trainable: bool) -> dict[str, Any]:
         return {
