@@ -40,6 +40,8 @@ class Mix:
     groups_per_step: int
     drops: bool
     """Whether lost steps are dropped, and not done again."""
+    own_loss: bool
+    """Whether the daemon computes the loss."""
     rival: bool
     """Whether somebody else trains the same model."""
 
@@ -82,5 +84,6 @@ class Mix:
             staleness=rng.choice((0, 0, 1, 2)),
             groups_per_step=rng.choice((1,) * 15 + (2,)),
             drops=rng.random() < 0.1,
+            own_loss=rng.random() < 0.003,  # torch takes seconds to load
             rival=rng.random() < 0.05,
         )

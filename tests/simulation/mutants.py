@@ -73,10 +73,7 @@ MUTANTS = {
         "settling", "        until = anyio.current_time() + self.settle_s\n", "        until = 0.0\n"
     ),
     "take_an_answer_for_proof": Mutant(
-        "stages.train",
-        "    node = await trainer.settler.confirm(await _open(trainer), answer.checkpoint_id)\n",
-        "    tree = await trainer.settler.catalog.checkpoints(trainer.settler.model_id)\n"
-        "    node = next(one for one in tree if one.id == answer.checkpoint_id)\n",
+        "settling", "if node is not None and (wrong := flaw(node, claim)) is not None:", "if wrong := None:"
     ),
     "train_on_what_is_too_old": Mutant(
         "rules.batching", "if self._step - 1 - group.oldest_version > self._staleness", "if False"
@@ -99,7 +96,7 @@ MUTANTS = {
         "if verdict.strays:",
     ),
     "do_not_look_after_the_head": Mutant(
-        "stages.train", "            await settler.regain(", "            await anyio.sleep(0) or str("
+        "stages.train", 'await settler.regain("the model", head)', "await anyio.sleep(0)"
     ),
 }
 

@@ -126,7 +126,7 @@ class SimulatedNetwork:
         if self.dead:
             await asyncio.Event().wait()
         fate = self.weather.fate(self.rng)
-        if fate in ("late", "slow") and "-backward" in path and not self.weather.late_gradients:
+        if fate in ("late", "slow") and path.endswith("backward") and not self.weather.late_gradients:
             fate = "fine"
         self.tell(f"{method} {path.rsplit('/', 1)[-1]} {fate}")
         if fate == "refused":

@@ -17,6 +17,8 @@ from hud_orchestrator.wire_writer import FENCING_TOKEN
 from tests.simulation.fence import Fence, Refused
 
 BASE = "base"
+LOGPROB = -2.3
+"""Of every sampled token."""
 
 
 @dataclass(slots=True)
@@ -39,6 +41,8 @@ class Slug:
     nodes: list[Node] = field(default_factory=list)
     head: str | None = None
     batches: list[tuple[str, ...]] = field(default_factory=list)
+    forwards: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Traces of the forwards that no backward has used."""
     heads: list[tuple[float, str | None]] = field(default_factory=list)
     """Every head and since when, newest last."""
     fence: Fence = field(default_factory=Fence)
@@ -84,6 +88,7 @@ class SimulatedService:
         self.restarts += 1
         for slug in self.slugs.values():
             slug.batches.clear()
+            slug.forwards.clear()
             slug.fence.until = now + slug.fence.ttl_s
         self._done.clear()
 
@@ -128,10 +133,15 @@ class SimulatedService:
             return self._checkpoints(slug, now)
         if self._leases:
             slug.fence.admit(token, now)
-        if what == "head":
-            return self._set_head(slug, body, now)
+        return self._set_head(slug, body, now) if what == "head" else self._train(what, slug, body, now)
+
+    def _train(self, what: str, slug: Slug, body: Any, now: float) -> Answer:
         if what == "forward-backward":
             return self._forward_backward(slug, body)
+        if what == "forward":
+            return self._forward(slug, body)
+        if what == "backward":
+            return self._backward(slug, body)
         assert what == "optim-step", what
         return self._optim_step(slug, now)
 
@@ -179,7 +189,7 @@ class SimulatedService:
                     {
                         "message": {"role": "assistant", "content": text},
                         "finish_reason": "stop",
-                        "logprobs": {"content": [{"logprob": -2.3}]},
+                        "logprobs": {"content": [{"logprob": LOGPROB}]},
                         "prompt_token_ids": [1, 2],
                         "token_ids": [ord(text)],
                     }
@@ -221,6 +231,31 @@ class SimulatedService:
     def _forward_backward(self, slug: Slug, body: Any) -> Answer:
         slug.batches.append(tuple(one["trace_id"] for one in body["inputs"]))
         return Answer(200, {"metrics": {"loss:sum": 0.0}, "num_datums": len(body["inputs"])})
+
+    def _forward(self, slug: Slug, body: Any) -> Answer:
+        traces = tuple(one["trace_id"] for one in body["inputs"])
+        name = f"forward-{len(slug.forwards)}-{traces[0]}"
+        slug.forwards[name] = traces
+        group_size = body.get("group_size")
+        data = [
+            {
+                "reward": one["reward"],
+                "traj_idx": place,
+                "group_idx": None if group_size is None else place // group_size,
+                "logprobs": [-1.0, LOGPROB],
+                "sampling_logprobs": [0.0, LOGPROB],
+                "mask": [0.0, 1.0],
+            }
+            for place, one in enumerate(body["inputs"])
+        ]
+        return Answer(200, {"forward_id": name, "data": data})
+
+    def _backward(self, slug: Slug, body: Any) -> Answer:
+        traces = slug.forwards.pop(body["forward_id"], None)
+        if traces is None:
+            return Answer(409, {"detail": "there is no such forward"})
+        slug.batches.append(traces)
+        return Answer(200, {"metrics": body["metrics"], "num_datums": len(traces)})
 
     def _optim_step(self, slug: Slug, now: float) -> Answer:
         if not slug.batches:
