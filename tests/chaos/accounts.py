@@ -106,7 +106,7 @@ class Accounts:
         for death in self.deaths:
             version = next(
                 (
-                    int(str(line["after_step"]))
+                    int(line["after_step"])
                     for line in world.events(death.log_offset)
                     if line["event"] == "run.started"
                 ),

@@ -54,7 +54,7 @@ class Disk:
 
 
 def _mount(directory: Path) -> bool:
-    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MIB}m", "tmpfs", directory]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MIB}m", "tmpfs", str(directory)]
     try:
         return os.geteuid() == 0 and subprocess.run(command, capture_output=True, check=False).returncode == 0
     except FileNotFoundError:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 from signal import SIGKILL
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 
@@ -128,9 +128,9 @@ class World:
     def child(self) -> int | None:
         """Process id of the daemon's own service, once it has one."""
         started = [line for line in self.events() if line["event"] == "service.started"]
-        return started[-1]["pid"] if self.arrangement == "embedded" and started else None
+        return int(started[-1]["pid"]) if self.arrangement == "embedded" and started else None
 
-    def events(self, offset: int | None = None) -> list[dict[str, object]]:
+    def events(self, offset: int | None = None) -> list[dict[str, Any]]:
         """What the daemon has logged since *offset*, by default since it was last started."""
         found = []
         with suppress(FileNotFoundError), (self.run_directory / "run.log").open("rb") as file:
@@ -163,15 +163,10 @@ class World:
         connection.row_factory = sqlite3.Row
         return connection
 
-    def processes(self) -> list[int]:
-        """Everything that runs for this run, but for the service that is a process of its own."""
-        ours = {os.getpid(), *(one.pid for one in (self.daemon, self.service) if one is not None)}
-        return [pid for pid in processes_of(self.directory) if pid not in ours]
-
-    def left_over(self) -> list[int]:
+    def left_over(self) -> list[str]:
         """What still runs although the daemon has ended, once there was time to notice."""
         until = time.monotonic() + GONE_S
-        while (found := self.processes()) and time.monotonic() < until:
+        while (found := processes_of(self.directory)) and time.monotonic() < until:
             time.sleep(0.05)
         return found
 

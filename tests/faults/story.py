@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 from hud_orchestrator import logs
 from hud_orchestrator.clients.pool import Reply
@@ -20,10 +20,15 @@ from hud_orchestrator.errors import leaves
 from tests.simulation.alone import on_our_own
 from tests.simulation.clock import Clock
 from tests.simulation.disk import SimulatedDisk
-from tests.simulation.invariants import check
+from tests.simulation.environments import SimulatedPlacement
 from tests.simulation.life import End, Process
 from tests.simulation.network import SimulatedNetwork, Weather
-from tests.simulation.service import SimulatedService
+from tests.simulation.service import Node, SimulatedService
+
+TRAINED = """
+SELECT g.step, r.trace_id, r.version_min FROM rollouts r JOIN groups g ON g.number = r.group_number
+WHERE g.ending = 'trained' AND r.reward IS NOT NULL
+"""
 
 TASKS = json.dumps([{"env": "parity", "id": "even", "args": {"n": n}} for n in range(8)])
 
@@ -60,7 +65,7 @@ class Story:
         self.staleness = staleness
         self.clock = Clock()
         given = {"list_lag_s": 0.0, "gateway_lag_s": 0.0, **lags}
-        self.service = SimulatedService(Random(1), idempotent=True, **given)
+        self.service = SimulatedService(Random(1), idempotent=True, counts=True, **given)
         self._lives = seed
         self.loaded = _loaded(directory, steps, staleness)
 
@@ -68,24 +73,27 @@ class Story:
         self,
         mishap: Mishap = none,
         *,
-        at_work: Callable[[int], str | None] = lambda _: None,
+        at_work: Callable[[int], Literal["kill", "power cut"] | None] = lambda _: None,
         pages: int | None = None,
     ) -> End:
         """Run the daemon until it ends, or is killed.
 
         Args:
             mishap: decides about each request.
-            at_work: told of each piece of the store's work by its number; ``before``, ``during`` or
-                ``after`` kills there, and the store is cut to what had reached the disk.
+            at_work: told of each piece of the store's work by its number; what kills the process there, if
+                anything does: before it, in the middle or after it.
             pages: the store may not grow beyond so many, as if the disk was full then.
         """
-        works = iter(range(1, 1_000_000))
-        disk = _Disk(self.loaded.run.directory, Random(2), lambda: at_work(next(works)), pages)
-        network = _Network(self.clock, self.service, mishap)
         self._lives += 1
+        works = iter(range(1, 1_000_000))
+        disk = _Disk(self.loaded.run.directory, Random(self._lives), lambda: at_work(next(works)), pages)
+        network = _Network(self.clock, self.service, mishap)
+        placement = SimulatedPlacement(_NeverUnlucky(), begun=set())
         with on_our_own(self._lives, self.clock):
             logs.configure(stream=None, as_json=True, level="info")
-            return Process(self.loaded, self.clock, network, disk, _NeverUnlucky()).live()
+            end = Process(self.loaded, self.clock, network, disk, placement).go()
+        assert end is not None
+        return end
 
     def said(self, end: End) -> str:
         """The line that a person sees at the end."""
@@ -97,9 +105,22 @@ class Story:
         self.clock.now += seconds
 
     def check(self) -> None:
-        """Every step was applied once, with its own gradient, and every group ended once."""
+        """The run is done: every step was applied once, with its own gradient, and every group ended once."""
         with self.store() as connection:
-            check(connection, self.service, steps=self.steps, staleness=self.staleness)
+            over = connection.execute(
+                "SELECT * FROM steps WHERE state IN ('applied', 'skipped') ORDER BY number"
+            ).fetchall()
+            groups = connection.execute("SELECT * FROM groups WHERE ending = 'trained'").fetchall()
+            trained = connection.execute(TRAINED).fetchall()
+        assert [row["number"] for row in over] == list(range(1, self.steps + 1))
+        steps, chain = [row for row in over if row["state"] == "applied"], self._chain()
+        assert [node.id for node in chain] == [row["checkpoint"] for row in steps]
+        for step, node in zip(steps, chain, strict=True):
+            mine = sorted(row["trace_id"] for row in trained if row["step"] == step["number"])
+            assert list(node.traces) == mine, f"step {step['number']} has its own gradient, once"
+            ended = sorted(row["number"] for row in groups if row["step"] == step["number"])
+            assert sorted(json.loads(step["groups"])) == ended
+        assert all(row["step"] - 1 - row["version_min"] <= self.staleness for row in trained)
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """What the daemon has logged under *name*, in all its lives."""
@@ -119,6 +140,17 @@ class Story:
         body = {"inputs": [{"trace_id": trace}]}
         path = f"/v1/models/{slug.id}/train/{call}"
         assert self.service.handle("POST", path, body, key=None, now=self.clock.now).status == 200
+
+    def _chain(self) -> list[Node]:
+        """The history of the head, oldest first."""
+        with self.store() as connection:
+            name = connection.execute("SELECT value FROM meta WHERE key = 'slug'").fetchone()[0]
+        slug = next(one for one in self.service.slugs.values() if one.name == name)
+        nodes, chain, at = {node.id: node for node in slug.nodes}, [], slug.head
+        while at is not None:
+            chain.append(nodes[at])
+            at = nodes[at].parent
+        return chain[::-1]
 
 
 class _NeverUnlucky(Random):
@@ -142,13 +174,17 @@ class _Network(SimulatedNetwork):
         fate = self._mishap(Request(name, self._seen[name], self.clock.now))
         if isinstance(fate, int):
             return Reply(status=fate, headers={}, content=b'{"detail": "said by the story"}')
-        self.weather = Weather(**({fate: 1.0} if fate else {}))
+        self.weather = Weather(**({fate: 1.0} if fate else {}))  # type: ignore[arg-type]
         return await super().carry(method, path, content, key=key, patience_s=patience_s)
 
 
 class _Disk(SimulatedDisk):
     def __init__(
-        self, directory: Path, rng: Random, at_work: Callable[[], str | None], pages: int | None
+        self,
+        directory: Path,
+        rng: Random,
+        at_work: Callable[[], Literal["kill", "power cut"] | None],
+        pages: int | None,
     ) -> None:
         super().__init__(directory=directory, rng=rng, at_work=at_work)
         self._pages = pages

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -13,6 +13,7 @@ from hud_orchestrator.errors import ExitCode
 from tests.faults.story import Request, Story
 from tests.simulation.service import Answer
 
+Death = Literal["kill", "power cut"]
 MINUTE, HOUR = 60.0, 3600.0
 
 
@@ -184,7 +185,7 @@ def test_a_call_that_is_refused_ends_the_run_with_the_services_words(story: Stor
 def test_a_disk_that_is_full_for_the_store_ends_the_run_with_74_and_the_next_start_goes_on(
     story: Story,
 ) -> None:
-    assert story.live(pages=1_000_000, at_work=partial(_at, 60, "after")).killed
+    assert story.live(pages=1_000_000, at_work=partial(_at, 60, "kill")).killed
     with story.store() as connection:
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
     end = story.live(pages=pages + 1)
@@ -198,18 +199,18 @@ def test_a_kill_or_a_power_cut_at_any_commit_repeats_and_loses_no_step(tmp_path:
     killed, number = True, 0
     while killed:
         number += 2
-        moment = ("before", "during", "after")[number % 3]
+        how: Death = ("kill", "power cut")[number // 2 % 2]
         place = tmp_path / str(number)
         place.mkdir()
         story = Story(place, steps=2)
-        killed = story.live(at_work=partial(_at, number, moment)).killed
+        killed = story.live(at_work=partial(_at, number, how)).killed
         assert story.live().code == ExitCode.DONE
         story.check()
     assert number > 40
 
 
-def _at(number: int, moment: str, now: int) -> str | None:
-    return moment if now == number else None
+def _at(number: int, how: Death, now: int) -> Death | None:
+    return how if now == number else None
 
 
 def test_a_clock_that_jumps_changes_no_deadline_and_no_step(story: Story) -> None:
@@ -253,7 +254,7 @@ def test_another_run_that_trained_the_slug_meanwhile_ends_this_one_with_76(tmp_p
         (tmp_path / name).mkdir()
     one, other = Story(tmp_path / "one"), Story(tmp_path / "other", seed=100)
     other.service, other.clock = one.service, one.clock
-    first = one.live(at_work=partial(_at, 75, "after"))
+    first = one.live(at_work=partial(_at, 75, "kill"))
     second = other.live()
     third = one.live()
 
