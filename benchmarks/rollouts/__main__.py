@@ -100,7 +100,7 @@ def _crowd(port: int, console: Console) -> None:
     table = Table("at once", "limit/s", "reached", "of a core", "KiB each in flight", "loop lag p99, ms")
     plan = Plan(port=port, placement="in-process", tools=False, concurrency=1, rollouts=1)
     for crowd in CROWDS:
-        case = Case(ours=True, plan=replace(plan, concurrency=crowd, rollouts=max(crowd * 8, 1024)))
+        case = Case(ours=True, plan=replace(plan, concurrency=crowd, rollouts=min(crowd * 30, 6000)))
         seen = [_measured(case) for _ in range(ROUNDS)]
         limit = crowd / LATENCY_S
         table.add_row(

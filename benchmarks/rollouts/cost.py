@@ -26,7 +26,7 @@ class Cost:
     """Of this process and everything below it."""
     own_cpu_s: float = 0.0
     peak_mb: float = 0.0
-    """Largest resident size of this process, above where it began."""
+    """Largest resident size of this process, above what it was compared with."""
     lags_s: list[float] = field(default_factory=list)
 
     @property
@@ -37,11 +37,10 @@ class Cost:
 
 
 @asynccontextmanager
-async def costing() -> AsyncGenerator[Cost, None]:
-    """Measure the block."""
+async def costing(*, above_mb: float = 0) -> AsyncGenerator[Cost, None]:
+    """Measure the block; memory above *above_mb*."""
     cost = Cost()
-    resident = _resident_mb()
-    watcher = asyncio.create_task(_watch(cost, resident))
+    watcher = asyncio.create_task(_watch(cost, above_mb))
     began, tree, own = time.perf_counter(), tree_cpu_s(), time.process_time()
     try:
         yield cost
@@ -51,16 +50,17 @@ async def costing() -> AsyncGenerator[Cost, None]:
         watcher.cancel()
 
 
-async def _watch(cost: Cost, resident: float) -> None:
+async def _watch(cost: Cost, above_mb: float) -> None:
     while True:
         due = time.perf_counter() + TICK_S
         await asyncio.sleep(TICK_S)
         cost.lags_s.append(max(0.0, time.perf_counter() - due))
         if len(cost.lags_s) % 20 == 0:
-            cost.peak_mb = max(cost.peak_mb, _resident_mb() - resident)
+            cost.peak_mb = max(cost.peak_mb, resident_mb() - above_mb)
 
 
-def _resident_mb() -> float:
+def resident_mb() -> float:
+    """Of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE / 2**20
 
 

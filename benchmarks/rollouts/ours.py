@@ -19,7 +19,7 @@ from anyio import create_memory_object_stream, create_task_group
 from anyio.streams.memory import MemoryObjectReceiveStream
 from pydantic import SecretStr
 
-from benchmarks.rollouts.cost import costing
+from benchmarks.rollouts.cost import Cost, costing, resident_mb
 from benchmarks.rollouts.plan import Plan, figures
 from hud_orchestrator import logs
 from hud_orchestrator.agents.chat import ChatAgent
@@ -33,6 +33,7 @@ from hud_orchestrator.environments.process import ProcessPool
 from hud_orchestrator.environments.protocol import Placement
 from hud_orchestrator.environments.spawned import Spawned
 from hud_orchestrator.feedback import Permits, PolicyCell
+from hud_orchestrator.heap import quiet_heap
 from hud_orchestrator.metrics import MetricsFile, Scoreboard
 from hud_orchestrator.pacing import PacedGateway
 from hud_orchestrator.policy import Sampling
@@ -50,6 +51,7 @@ from hud_orchestrator.tasksets.files import load_path
 
 SOURCE = Path(__file__).parent / "environments" / "ours.py"
 GROUP = 8
+NEVER = 10**9
 
 
 async def _main(plan: Plan) -> None:
@@ -66,10 +68,10 @@ async def _main(plan: Plan) -> None:
                 gateway = PacedGateway(Gateway(transport, model="bench"), most=plan.concurrency)
                 dispatch = Dispatch(concurrency=plan.concurrency)
                 attempter = _attempter(placement, gateway, dispatch)
-                if plan.placement != "subprocess":  # these share nothing: there is nothing to warm up
-                    await _run(plan, tasks, attempter, directory / "warm", max(plan.concurrency, GROUP))
-                async with costing() as cost:
-                    done = await _run(plan, tasks, attempter, directory / "measured", plan.rollouts)
+                before = resident_mb()
+                if plan.placement == "local":
+                    await _start_processes(plan, tasks, attempter)
+                cost, done = await _run(plan, tasks, attempter, directory, above_mb=before)
     print(json.dumps(figures(plan, cost, done)))
 
 
@@ -97,22 +99,25 @@ def _attempter(placement: Placement, gateway: PacedGateway, dispatch: Dispatch) 
     )
 
 
+async def _start_processes(plan: Plan, tasks: tuple[Task, ...], attempter: Attempter) -> None:
+    """Take every slot at once, so that each gets its process."""
+    async with create_task_group() as slots:
+        for member in range(plan.concurrency):
+            ticket = Ticket(group=0, member=member, task=tasks[0], members=plan.concurrency)
+            slots.start_soon(partial(attempter.attempt, ticket, temperature=1.0))
+
+
 async def _run(
-    plan: Plan,
-    tasks: tuple[Task, ...],
-    attempter: Attempter,
-    directory: Path,
-    num_rollouts: int,
-) -> int:
-    """The stages from source to collect; how many rollouts were graded."""
-    directory.mkdir()
-    groups = max(1, num_rollouts // GROUP)
-    # As many as there are groups: none waits for a permit, and none is in flight when the last one is over.
-    permits = Permits(groups_per_step=groups, staleness=0)
+    plan: Plan, tasks: tuple[Task, ...], attempter: Attempter, directory: Path, *, above_mb: float
+) -> tuple[Cost, int]:
+    """The stages from source to collect, in the middle of a run; and how many rollouts were graded."""
+    groups = max(1, plan.concurrency // GROUP)
+    # Enough for every slot to be taken at any time, whatever waits for its group or its batch.
+    permits = Permits(groups_per_step=groups, staleness=3)
     board = Scoreboard(total_steps=1, metrics=MetricsFile(directory / "metrics.jsonl"))
     desk = Desk(
         grading=GradingRule(treatments={}, scale_by=1.0, drop_no_spread=False),
-        cutter=BatchCutter(next_step=1, groups_per_step=groups, replacements=0, staleness=0),
+        cutter=BatchCutter(next_step=1, groups_per_step=groups, replacements=0, staleness=NEVER),
         permits=permits,
         trajectories=Trajectories(Database(directory / "store.db")),
         dispatch=Dispatch(concurrency=plan.concurrency),
@@ -123,25 +128,32 @@ async def _run(
     async with tickets, tickets_out, rollouts, batches_out, create_task_group() as stages:
         stages.start_soon(partial(
             source, tickets, order=TaskOrder(tasks, seed=0, shuffle=False), group_size=GROUP,
-            permits=permits, ended=(), waiting=(),
+            permits=permits, ended=(), waiting=(), begun={},
         ))  # fmt: skip
         stages.start_soon(partial(
             rollout, tickets_out, rollouts, attempter=attempter, temperature=1.0,
-            workers=plan.concurrency, board=board,
+            workers=permits.total * GROUP, board=board,
         ))  # fmt: skip
         stages.start_soon(partial(
-            collect, rollouts_out, batches, groups=GroupTable(), desk=desk, waiting=(), last_step=1
+            collect, rollouts_out, batches, groups=GroupTable(), desk=desk, waiting=(), last_step=NEVER
         ))  # fmt: skip
-        batch = await _first(batches_out)
+        await _graded(batches_out, permits, at_least=plan.warm_up)
+        async with costing(above_mb=above_mb) as cost:
+            done = await _graded(batches_out, permits, at_least=plan.rollouts)
         stages.cancel_scope.cancel()
-    return len(batch.rewards)
+    return cost, done
 
 
-async def _first(batches: MemoryObjectReceiveStream[Batch]) -> Batch:
-    async for batch in batches:
-        return batch
-    raise RuntimeError("no batch was cut")
+async def _graded(batches: MemoryObjectReceiveStream[Batch], permits: Permits, *, at_least: int) -> int:
+    """Take batches as a trainer would; how many rollouts they had."""
+    done = 0
+    while done < at_least:
+        batch = await batches.receive()
+        permits.give_back(batch.permits, reason="trained")
+        done += len(batch.rewards)
+    return done
 
 
 if __name__ == "__main__":
-    anyio.run(_main, Plan(**json.loads(sys.argv[1])), backend_options={"use_uvloop": True})
+    with quiet_heap():
+        anyio.run(_main, Plan(**json.loads(sys.argv[1])), backend_options={"use_uvloop": True})

@@ -21,6 +21,11 @@ class Plan:
     concurrency: int
     rollouts: int
 
+    @property
+    def warm_up(self) -> int:
+        """Rollouts that are not measured."""
+        return 1 if self.placement == "subprocess" else 3 * self.concurrency
+
 
 def figures(plan: Plan, cost: Cost, done: int) -> dict[str, Any]:
     """What is printed."""

@@ -50,6 +50,7 @@ def _train(loaded: LoadedRun) -> Summary:
     from hud_orchestrator.cli.ending import show_ending
     from hud_orchestrator.cli.live import live_view
     from hud_orchestrator.daemon import run_daemon
+    from hud_orchestrator.heap import quiet_heap
     from hud_orchestrator.metrics import MetricsFile, Scoreboard
 
     logging = loaded.run.logging
@@ -62,6 +63,7 @@ def _train(loaded: LoadedRun) -> Summary:
         async with live_view(loaded.run, board, shown=live):
             return await run_daemon(loaded, board=board)
 
-    summary = anyio.run(main, backend_options={"use_uvloop": True})
+    with quiet_heap():
+        summary = anyio.run(main, backend_options={"use_uvloop": True})
     show_ending(loaded, summary)
     return summary

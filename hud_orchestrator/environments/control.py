@@ -11,9 +11,8 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 import anyio
-import anyio.abc
-from anyio.streams.buffered import BufferedByteReceiveStream
 
+from hud_orchestrator.environments.lines import Lines
 from hud_orchestrator.environments.protocol import Messages, as_messages, as_result, as_tools
 from hud_orchestrator.environments.rpc import FRAME_LIMIT
 from hud_orchestrator.environments.toolservers import ToolServers
@@ -35,12 +34,15 @@ class ControlSession:
     an environment that was busy when its agent was cut short can still grade, once it is done.
     """
 
-    def __init__(self, stream: anyio.abc.ByteStream) -> None:
-        self._stream = stream
-        self._lines = BufferedByteReceiveStream(stream)
+    def __init__(self, lines: Lines, *, tells_ends: bool = False) -> None:
+        """Talk over *lines*; *tells_ends*: the server says when a graded task has put its things away."""
+        self._lines = lines
+        self._tells_ends = tells_ends
         self._numbers = itertools.count(1)
         # Tools may be called at once, and one connection has one line after the other.
-        self._turn = anyio.Lock()
+        self._turn = anyio.Lock(fast_acquire=True)
+        self._graded = self._over = False
+        """Whether the newest task has given its grade, and has put its things away."""
         self._owed: set[int] = set()
         """Numbers of calls that were sent and not answered yet."""
         self._intact = True
@@ -73,7 +75,7 @@ class ControlSession:
             raise EnvironmentLost(f"{method}: the connection was left in the middle of a frame")
         self._intact = False
         with _closed_means_lost(method, sent=len(line)):
-            await self._stream.send(line)
+            await self._lines.send(line)
         self._intact = True
         self._owed.add(number)
         with _closed_means_lost(method, sent=len(line)):
@@ -86,36 +88,56 @@ class ControlSession:
             raise EnvironmentLost(
                 f"{method}: answered {type(result).__name__} as its result, expected an object"
             )
+        if method == "tasks.start":
+            self._graded = self._over = False  # what was said of the task before came before this
+        self._graded |= "score" in result
         return result
 
-    async def cancelled(self, *, within_s: float) -> bool:
-        """Tell it to drop its task, even while a call is pending; whether it said that it did."""
+    async def put_away(self, *, within_s: float) -> bool:
+        """Have its task put away, even while a call is pending; whether it said that it did."""
         with anyio.move_on_after(within_s):
             try:
-                await self.call("tasks.cancel")
+                if self._tells_ends and self._graded:
+                    await self._until_over()
+                else:
+                    await self.call("tasks.cancel")
             except EnvironmentFailed:
                 return False
             return True
         return False
 
+    async def _until_over(self) -> None:
+        method = "tasks.ended"
+        async with self._turn:
+            with _closed_means_lost(method, sent=0):
+                while not self._over:
+                    self._settle(method, await self._line(method))
+
     async def _answer(self, method: str, number: int) -> dict[str, Any]:
         while (answer := await self._line(method)).get("id") != number:
-            told = answer.get("id")
-            if told is None and "error" in answer:
+            if answer.get("id") is None and "error" in answer:
                 # About a frame that it could not read; it closes the connection now.
                 self._intact = False
                 break
-            # A list, say, cannot even be looked for.
-            if not isinstance(told, int) or told not in self._owed:
-                self._intact = False
-                raise EnvironmentLost(f"{method}: answered request {told!r}, expected {number}")
-            self._owed.discard(told)
+            self._settle(method, answer)
         self._owed.discard(number)
         return answer
 
+    def _settle(self, method: str, frame: dict[str, Any]) -> None:
+        """Take a frame that answers no call which still waits."""
+        told = frame.get("id")
+        if self._tells_ends and frame.get("method") == "tasks.ended":
+            self._over = True
+        # A list, say, cannot even be looked for.
+        elif isinstance(told, int) and told in self._owed:
+            self._owed.discard(told)
+        else:
+            self._intact = False
+            raise EnvironmentLost(f"{method}: answered request {told!r}, which nobody waits for")
+
     async def _line(self, method: str) -> dict[str, Any]:
         try:
-            line = await self._lines.receive_until(b"\n", FRAME_LIMIT)
+            line = await self._lines.receive()
         except anyio.DelimiterNotFound as error:
             self._intact = False
             raise EnvironmentLost(
@@ -131,26 +153,31 @@ class ControlSession:
         return answer
 
 
+def _finite(text: str) -> float | str:
+    number = float(text)
+    return number if math.isfinite(number) else text
+
+
+# Made once: the functions of the module make one each time that they are asked for something special.
+READ = json.JSONDecoder(parse_constant=str, parse_float=_finite).decode
+WRITE = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def read_frame(line: bytes) -> Any:
     """A frame's JSON, such that it can be written as JSON again, whatever the environment sent.
 
     ``NaN`` and numbers beyond a float's become text, which is no number to anybody. Half of a surrogate
     pair, which UTF-8 has no bytes for, becomes a question mark.
     """
-    frame = json.loads(line.decode(), parse_constant=str, parse_float=_finite)
+    frame = READ(line.decode())
     if SURROGATE.search(line):
         whole = json.dumps(frame, ensure_ascii=False).encode("utf-8", "replace")
         frame = json.loads(whole)
     return frame
 
 
-def _finite(text: str) -> float | str:
-    number = float(text)
-    return number if math.isfinite(number) else text
-
-
 def _encoded(method: str, frame: dict[str, Any]) -> bytes:
-    line = json.dumps(frame, separators=(",", ":")).encode()
+    line = WRITE(frame).encode()
     if len(line) > FRAME_LIMIT:
         raise EnvironmentFailed(
             f"{method}: the request has {len(line)} bytes, and a frame at most {FRAME_LIMIT // 2**20} MiB"

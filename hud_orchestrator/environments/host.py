@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import sys
@@ -23,7 +24,7 @@ from hud_orchestrator.environments.tether import end_with_parent
 async def _serve(sessions: Sessions, connection: socket.socket) -> None:
     reader, writer = await asyncio.open_connection(sock=connection, limit=FRAME_LIMIT)
     with contextlib.suppress(ConnectionError):
-        await Session(sessions, writer).serve(reader)
+        await Session(sessions, writer, tells_ends=True).serve(reader)
 
 
 def main() -> None:
@@ -38,9 +39,12 @@ def main() -> None:
     except SourceMistake as error:
         connection.sendall(error_frame(1, RpcError(FAILED, str(error))))
         sys.exit(1)
+    gc.freeze()  # what was imported is there to stay
     # What a template prints is for people; the protocol has a socket of its own.
     sys.stdout = sys.stderr
-    asyncio.run(_serve(Sessions(known), connection))
+    import uvloop
+
+    uvloop.run(_serve(Sessions(known), connection))
 
 
 if __name__ == "__main__":

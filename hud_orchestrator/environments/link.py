@@ -13,6 +13,7 @@ from anyio.streams.buffered import BufferedByteStream
 
 from hud_orchestrator.environments.bindings import Manifest, as_manifest
 from hud_orchestrator.environments.control import ControlSession
+from hud_orchestrator.environments.lines import StreamLines
 from hud_orchestrator.environments.rpc import FRAME_LIMIT
 from hud_orchestrator.errors import EnvironmentClosed, EnvironmentFailed, EnvironmentLost, ToolsLost
 
@@ -139,7 +140,7 @@ class Link:
     async def aclose(self) -> None:
         """Let a task go that was not graded, and close the connection; takes ``teardown_s`` at most."""
         if self._session is not None and self._has_task:
-            await self._session.cancelled(within_s=self._pace.teardown_s)
+            await self._session.put_away(within_s=self._pace.teardown_s)
         await self._hang_up()
 
     async def _ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -180,7 +181,7 @@ class Link:
 
     async def _greet(self, params: dict[str, Any]) -> None:
         self._stream = await self._dial()
-        self._session = ControlSession(self._stream)
+        self._session = ControlSession(StreamLines(self._stream))
         self._manifest = as_manifest(await self._session.call("hello", **params))
 
     async def _hang_up(self) -> None:

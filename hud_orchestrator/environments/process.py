@@ -62,8 +62,7 @@ class ProcessPool:
                 await self._put_back(warm)
 
     async def _put_back(self, warm: WarmProcess) -> None:
-        # Asked for in any case: a graded episode may have things to put away too.
-        usable = warm.session.healthy and await warm.session.cancelled(within_s=self._teardown_s)
+        usable = warm.session.healthy and await warm.session.put_away(within_s=self._teardown_s)
         if usable and warm.episodes < self._recycle_after:
             self._idle.append(warm)
             return

@@ -46,6 +46,10 @@ async def read_frame(reader: asyncio.StreamReader) -> dict[str, Any] | None:
     return frame if isinstance(frame, dict) else None
 
 
+# Made once: json.dumps() makes an encoder whenever it is asked for something special.
+_written = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
 def result_frame(number: Any, result: dict[str, Any]) -> bytes:
     """A frame with a result.
 
@@ -54,7 +58,7 @@ def result_frame(number: Any, result: dict[str, Any]) -> bytes:
     """
     try:
         frame = {"jsonrpc": "2.0", "id": number, "result": result}
-        line = json.dumps(frame, separators=(",", ":"), allow_nan=False).encode()
+        line = _written(frame).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise RpcError(FAILED, f"the environment's frame is not JSON: {error}") from None
     if len(line) > FRAME_LIMIT:

@@ -45,6 +45,7 @@ class Runner:
             NotAFrame: it yielded no prompt.
         """
         await self.close()
+        self._grade = None
         known = self._environment.templates
         if template not in known:
             raise UnknownTemplate(
@@ -129,7 +130,7 @@ class Runner:
     async def close(self) -> None:
         """End the episode; running ``finally`` blocks of the template."""
         generator = self._generator or self._graded
-        self._generator = self._graded = self._grade = None
+        self._generator = self._graded = None
         if generator is not None:
             EPISODE.set(self._state)
             await generator.aclose()

@@ -1,7 +1,8 @@
 """One control connection of an environment server: dispatch, and one task call at a time.
 
 ``tasks.turn`` is ours, for templates that ask for more than one answer, and so is ``tools.call``, which
-spares a tool a server of its own. Behind one of these two, further task calls wait for their turn: a grade
+spares a tool a server of its own. To the daemon, ``tasks.ended`` is said without being asked, when a graded
+template has put its things away. Behind one of these two, further task calls wait for their turn: a grade
 may be asked for while an agent that was cut short still has a turn running. Behind the calls of HUD's
 protocol nothing waits, as its servers have it. ``tasks.cancel`` and ``bye`` interrupt any call.
 Standard library only.
@@ -32,6 +33,8 @@ from hud_orchestrator.environments.sessions import Sessions
 OURS = ("tasks.turn", "tools.call")
 """Methods beyond HUD's protocol."""
 
+ENDED = b'{"jsonrpc":"2.0","method":"tasks.ended"}\n'
+
 Params = dict[str, Any]
 Answer = dict[str, Any]
 
@@ -39,8 +42,10 @@ Answer = dict[str, Any]
 class Session:
     """Answers the requests of one connection."""
 
-    def __init__(self, sessions: Sessions, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, sessions: Sessions, writer: asyncio.StreamWriter, *, tells_ends: bool = False) -> None:
+        """Answer through *writer*; *tells_ends*: say when a graded template has put its things away."""
         self._sessions = sessions
+        self._tells_ends = tells_ends
         self._writer = writer
         self._id = sessions.enter()
         self._call: asyncio.Task[None] | None = None
@@ -131,7 +136,9 @@ class Session:
         await self._drop()
         if self._closing is not None:
             # A verifier begins when what it verifies is put away, as with the SDK's servers.
-            await asyncio.wait({self._closing})
+            if not self._closing.done():
+                await asyncio.wait({self._closing})
+            self._closing = None
         name, args = params.get("id"), params.get("args")
         if not isinstance(name, str):
             raise RpcError(INVALID_PARAMS, "tasks.start: id must be a text")
@@ -148,7 +155,11 @@ class Session:
         return frame
 
     async def _turn(self, params: Params) -> Answer:
-        return await self._sessions.runner(self._id).turn(params.get("answer"))
+        runner = self._sessions.runner(self._id)
+        frame = await runner.turn(params.get("answer"))
+        if "score" in frame:
+            self._put_away(runner)
+        return frame
 
     async def _tool(self, params: Params) -> Answer:
         name, arguments = params.get("name"), params.get("arguments") or {}
@@ -159,7 +170,18 @@ class Session:
         try:
             return await runner.grade(params.get("answer"))
         finally:
+            self._put_away(runner)
+
+    def _put_away(self, runner: Runner) -> None:
+        if self._closing is None:  # a turn may have given the grade already
             self._closing = self._sessions.close(runner)
+            if self._tells_ends:
+                # Not along with the grade: a template that hangs in this has graded all the same.
+                self._closing.add_done_callback(self._tell_end)
+
+    def _tell_end(self, closed: asyncio.Task[None]) -> None:
+        if closed.cancelled() or closed.exception() is None:  # else the process is on its way out
+            self._writer.write(ENDED)
 
     def _plain(self, method: str, params: Params) -> Answer | RpcError:
         if method not in self._plain_calls:
@@ -194,6 +216,7 @@ class Session:
         await self._drop()
         if self._closing is not None:
             await asyncio.wait({self._closing})
+            self._closing = None
 
     async def _stop(self) -> None:
         call, self._call = self._call, None

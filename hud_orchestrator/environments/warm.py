@@ -10,10 +10,8 @@ from asyncio import get_running_loop
 from pathlib import Path
 from typing import IO, Self
 
-import anyio
-import anyio.abc
-
 from hud_orchestrator.environments.control import ControlSession
+from hud_orchestrator.environments.lines import SocketLines
 from hud_orchestrator.environments.owned import OwnedProcess
 
 HOST = "hud_orchestrator.environments.host"
@@ -22,12 +20,13 @@ HOST = "hud_orchestrator.environments.host"
 class WarmProcess:
     """An environment process and the session with it."""
 
-    def __init__(self, owned: OwnedProcess, stream: anyio.abc.SocketStream) -> None:
+    def __init__(self, owned: OwnedProcess, connection: socket.socket, lines: SocketLines) -> None:
         self.process = owned.process
-        self.session = ControlSession(stream)
+        self.session = ControlSession(lines, tells_ends=True)
         self.episodes = 0
         self._owned = owned
-        self._stream = stream
+        self._connection = connection
+        self._lines = lines
         self._end = self._watch()
 
     @classmethod
@@ -50,12 +49,12 @@ class WarmProcess:
         except BaseException:
             ours.close()
             raise
-        return cls(owned, await anyio.abc.SocketStream.from_socket(ours))
+        return cls(owned, ours, await SocketLines.over(ours))
 
     async def kill(self) -> None:
         """End it and everything that it started, and remove its temporary files."""
         self._unwatch()
-        await anyio.aclose_forcefully(self._stream)
+        self._lines.close()
         await self._owned.kill()
 
     def _watch(self) -> int | None:
@@ -79,5 +78,4 @@ class WarmProcess:
         self._unwatch()
         # What it said last is still read; the end comes behind it.
         with contextlib.suppress(OSError):
-            raw = self._stream.extra(anyio.abc.SocketAttribute.raw_socket)  # noqa: S610  (no Django)
-            raw.shutdown(socket.SHUT_RDWR)
+            self._connection.shutdown(socket.SHUT_RDWR)

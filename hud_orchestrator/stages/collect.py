@@ -1,7 +1,7 @@
 """Rollouts become groups, groups become batches; what does not train ends here, with a reason.
 
 A graded rollout is written down before anything else becomes of it, so that a kill costs the attempts in
-flight and no others. Those that arrive while the last ones are written share the next transaction.
+flight and those of the last few milliseconds. Rollouts that arrive together share a transaction.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from hud_orchestrator.dispatch import Dispatch
@@ -20,6 +21,9 @@ from hud_orchestrator.rules.grading import GradingRule
 from hud_orchestrator.rules.grouping import GroupTable
 from hud_orchestrator.store.trajectories import Trajectories
 from hud_orchestrator.streams import offer, offered
+
+GATHER_S = 0.005
+"""Seconds that a rollout waits for others to be written with: a transaction costs more than its rows."""
 
 log = get_logger()
 
@@ -44,9 +48,14 @@ async def collect(
             if batch is not None and (not await offer(batches, batch) or batch.step == last_step):
                 return
         async for rollout in rollouts:
-            arrived = [rollout, *offered(rollouts)]
-            await desk.trajectories.keep([one for one in arrived if one.reward is not None])
-            for whole in [known for one in arrived if (known := groups.add(one)) is not None]:
+            first = groups.add(rollout)
+            if first is None:
+                await anyio.sleep(GATHER_S)
+            arrived = offered(rollouts)
+            others = [known for one in arrived if (known := groups.add(one)) is not None]
+            wholes = [first, *others] if first is not None else others
+            await desk.keep([rollout, *arrived], but_for=wholes[:1])
+            for whole in wholes:
                 batch = await desk.place(whole)
                 if batch is not None and (not await offer(batches, batch) or batch.step == last_step):
                     return
@@ -61,6 +70,13 @@ class Desk:
     permits: Permits
     trajectories: Trajectories
     dispatch: Dispatch
+
+    async def keep(self, rollouts: Sequence[Rollout], *, but_for: Sequence[Group]) -> None:
+        """Write graded rollouts, but for those of a group that is placed next, which writes them too."""
+        next_to_come = {group.number for group in but_for}
+        await self.trajectories.keep(
+            [one for one in rollouts if one.reward is not None and one.ticket.group not in next_to_come]
+        )
 
     async def place(self, group: Group) -> Batch | None:
         """Judge *group*; the batch that is now full, if one is."""

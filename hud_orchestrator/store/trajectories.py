@@ -103,6 +103,9 @@ class Trajectories:
         return Counter({row["outcome"]: row["n"] for row in found})
 
 
+_compact = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def _text(text: str | None) -> str | None:
     """*text* as SQLite can keep it: a model's or an environment's words may not be whole characters."""
     return None if text is None else text.encode("utf-8", "replace").decode()
@@ -124,7 +127,7 @@ def _rollout_row(rollout: Rollout) -> tuple[object, ...]:
         rollout.reward,
         None if rollout.grade is None else json.dumps(dict(rollout.grade)),
         _text(rollout.answer),
-        json.dumps([asdict(sample) for sample in rollout.samples], separators=(",", ":")),
+        _compact([_sample_facts(sample) for sample in rollout.samples]),
         rollout.num_tokens,
         min(versions, default=None),
         max(versions, default=None),
@@ -135,7 +138,7 @@ def _rollout_row(rollout: Rollout) -> tuple[object, ...]:
         json.dumps({phase: round(seconds, 6) for phase, seconds in rollout.phases.items()}),
         rollout.remote,
         _moment(rollout.began_at),
-        json.dumps([step.facts() for step in rollout.steps], separators=(",", ":")),
+        _compact([step.facts() for step in rollout.steps]),
     )
 
 
@@ -173,6 +176,16 @@ def _seconds(moment: str | None) -> float:
 def _task(facts: Mapping[str, Any]) -> Task:
     verifier = facts.get("verifier")
     return Task(**{**facts, "verifier": verifier and _task(verifier)})
+
+
+def _sample_facts(sample: Sample) -> dict[str, object]:
+    # asdict() would copy every token.
+    return {
+        "prompt_token_ids": sample.prompt_token_ids,
+        "output_token_ids": sample.output_token_ids,
+        "logprobs": sample.logprobs,
+        "version": sample.version,
+    }
 
 
 def _sample(facts: Mapping[str, Any]) -> Sample:

@@ -15,6 +15,7 @@ import pytest
 
 from hud_orchestrator.environments.control import ControlEpisode, ControlSession
 from hud_orchestrator.environments.grades import NotAGrade, check_grade
+from hud_orchestrator.environments.lines import StreamLines
 from hud_orchestrator.errors import EnvironmentFailed
 
 TOOLS = [{"name": "t", "description": "d", "parameters": {"type": "object", "properties": {}}}]
@@ -60,7 +61,7 @@ async def episode(replies: bytes) -> Mapping[str, Any]:
         theirs.sendall(replies)
         theirs.shutdown(socket.SHUT_WR)
         async with await anyio.abc.SocketStream.from_socket(ours) as stream:
-            session = ControlSession(stream)
+            session = ControlSession(StreamLines(stream))
             one = ControlEpisode(session.call, await session.call("tasks.start", id="t", args={}))
             result = await one.call_tool("t", {})
             further = await one.turn("answer")

@@ -104,11 +104,13 @@ def _evaluate(wanted: Wanted, place: Place, *, yes: bool, output: Path | None, a
     from hud_orchestrator import logs
     from hud_orchestrator.cli.evaluate.session import session
     from hud_orchestrator.errors import ExitCode
+    from hud_orchestrator.heap import quiet_heap
 
     logs.configure(stream=None, as_json=False, level="error")
-    graded = anyio.run(
-        lambda: session(wanted, place, yes=yes, output=output, as_json=as_json),
-        backend_options={"use_uvloop": True},
-    )
+    with quiet_heap():
+        graded = anyio.run(
+            lambda: session(wanted, place, yes=yes, output=output, as_json=as_json),
+            backend_options={"use_uvloop": True},
+        )
     if not graded:
         raise typer.Exit(ExitCode.RUN_FAILED)
