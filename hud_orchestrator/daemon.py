@@ -237,6 +237,7 @@ def _trainer(
         policy=policy,
         learning_rate=lambda step: planned.learning_rate(step) * watch.scale,
         recipe=recipe(run),
+        kept=watch.kept,
         differentiate=differentiate,
     )
 

@@ -269,6 +269,8 @@ class Batch:
     """Groups that were tried for this step and carry nothing to train on."""
     rewards: tuple[float, ...] = ()
     """Rewards of every graded rollout tried for this step, dropped groups included."""
+    outcomes: Mapping[Outcome, int] = field(default_factory=dict)
+    """How every rollout ended that was tried for this step."""
     permits: int = 0
     """Permits that come back when the step is over: one for each place it had."""
 
