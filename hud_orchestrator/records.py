@@ -137,6 +137,8 @@ class Task:
     """What the row asks of the machine that its environment runs on."""
     verifier: Task | None = None
     """The task whose grade decides, in place of this one's own."""
+    taskset_id: str | None = None
+    """Of the platform's taskset that it comes from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,6 +269,8 @@ class Batch:
     """Groups that were tried for this step and carry nothing to train on."""
     rewards: tuple[float, ...] = ()
     """Rewards of every graded rollout tried for this step, dropped groups included."""
+    outcomes: Mapping[Outcome, int] = field(default_factory=dict)
+    """How every rollout ended that was tried for this step."""
     permits: int = 0
     """Permits that come back when the step is over: one for each place it had."""
 

@@ -16,27 +16,22 @@ from hud_orchestrator.settling import Settler
 from hud_orchestrator.store.history import History
 from hud_orchestrator.store.rollbacks import Rollback, Rollbacks
 
+GONE = (404, 410)
+"""The service has no such checkpoint, or has pruned it."""
+
 log = get_logger()
 
 
 async def line_of(history: History) -> Line:
     """The steps that are over, as they stand."""
-    steps = await history.steps()
-    return Line(
-        first_head=await history.get("first_head") or None, checkpoints=[step.checkpoint for step in steps]
-    )
+    return Line(first_head=await history.get("first_head") or None, checkpoints=await history.made())
 
 
 async def best_of(history: History) -> Target | None:
-    """The best checkpoint of the present line: by its evaluations; without any, by training rewards.
-
-    A step's mean reward is taken for that of the policy before it, from which it was sampled.
-    """
-    scores = {one.version: one.reward for one in await history.evaluations()}
-    if not scores:
-        steps = await history.steps()
-        scores = {s.number - 1: s.metrics["reward_mean"] for s in steps if "reward_mean" in s.metrics}
-    return best(await line_of(history), scores)
+    """The best checkpoint of the present line."""
+    evaluations = {one.version: one.reward for one in await history.evaluations()}
+    rewards = {step.number: step.metrics.get("reward_mean", 0.0) for step in await history.steps()}
+    return best(await line_of(history), evaluations=evaluations, rewards=rewards)
 
 
 async def go_back_if_asked(settler: Settler, rollbacks: Rollbacks, *, model_name: str) -> Rollback | None:
@@ -59,6 +54,8 @@ async def go_back_if_asked(settler: Settler, rollbacks: Rollbacks, *, model_name
     except FencedOff:
         raise
     except RequestRejected as error:
+        if error.status not in GONE:
+            raise
         await _refuse(rollbacks, rollback, str(error))
     retired = await rollbacks.done(rollback, from_step=line.last, from_checkpoint=head)
     log.info(

@@ -32,6 +32,15 @@ LOOK_S = 1.0
 log = get_logger()
 
 
+class Flawed(Exception):
+    """The service made a checkpoint, and not the one that was asked for."""
+
+
+def norms(node: Checkpoint) -> dict[str, float]:
+    """What a service says of the step that made *node*, and of nothing else before: it may say nothing."""
+    return {name: node.metrics[name] for name in ("grad_norm", "update_norm") if name in node.metrics}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settler:
     """Knows the tree and the ledger of one run."""
@@ -48,21 +57,25 @@ class Settler:
     """Whether groups of a lost step are free for another one."""
 
     async def begin(self) -> None:
-        """Remember the tree as it was before the run's first step.
+        """Remember the tree as it was before the run's first step, and drop what others have accumulated.
 
-        Must be called before anything is settled or trained; does nothing on a run that goes on.
+        Must be called before anything is settled or trained; does nothing on a run that goes on. A model
+        without a checkpoint cannot be cleared: there is no head to set.
         """
         if await self.history.get("first_tree") is None:
             tree = await self.catalog.checkpoints(self.model_id)
             active = head(tree)
             if await self.history.get("first_head") is None:
                 await self.history.set("first_head", active.id if active else "")
+            if active is not None:
+                await self._set_head(active.id)
             await self.history.set("first_tree", json.dumps([node.id for node in tree]))
 
-    async def confirm(self, step: PlannedStep, checkpoint: str) -> str | None:
-        """Wait until the tree shows what a confirmed ``optim_step`` made; returns what is wrong with it.
+    async def confirm(self, step: PlannedStep, checkpoint: str) -> Checkpoint:
+        """Wait until the tree shows what a confirmed ``optim_step`` made, and return it.
 
         Raises:
+            Flawed: it is not what was asked for.
             HeadMoved: it is not there or not the head, and no late call of ours explains why.
         """
         claim = await self._claim(step)
@@ -71,7 +84,7 @@ class Settler:
         active = head(tree)
         await self._check_strangers(tree)
         if node is not None and (wrong := flaw(node, claim)) is not None:
-            return wrong
+            raise Flawed(wrong)
         if node is None or active is None or not await self._regained(node, active):
             raise HeadMoved(
                 f"step {step.number} made checkpoint {checkpoint}, and the head is "
@@ -79,7 +92,7 @@ class Settler:
                 "give each run a slug of its own"
             )
         await self._compare(step, node)
-        return None
+        return node
 
     async def settle(self, step: PlannedStep) -> Applied | NotApplied:
         """Find out what became of an open step, clear what is left of it, and close its row.
@@ -143,6 +156,8 @@ class Settler:
             HeadMoved: it is at neither place, and no call of ours explains why.
             RequestRejected: the service has no such checkpoint any more.
         """
+        # With a lease, nothing of the line that is left can arrive after this.
+        await self.writer.take(self.model_id)
         tree = await self.catalog.checkpoints(self.model_id)
         active = head(tree)
         if active is None or active.id != to:
@@ -227,6 +242,10 @@ class Settler:
         await self._compare(step, node)
         detail = f"adopted: checkpoint {node.id} has the parent {step.head_before}"
         await self.ledger.applied(
-            step.id, checkpoint=node.id, metrics=step.metrics, trained=step.groups, detail=detail
+            step.id,
+            checkpoint=node.id,
+            metrics={**step.metrics, **norms(node)},
+            trained=step.groups,
+            detail=detail,
         )
         log.info("step.adopted", step=step.number, checkpoint=node.id)

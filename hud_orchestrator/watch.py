@@ -12,8 +12,9 @@ from hud_orchestrator.errors import ConfigError
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.metrics import Scoreboard
 from hud_orchestrator.records import Step, Target
-from hud_orchestrator.rewinding import best_of, line_of
+from hud_orchestrator.rewinding import line_of
 from hud_orchestrator.rules.guards import EVAL_REWARD, FIGURES, GuardRule, Point, figure, lowered, tripped
+from hud_orchestrator.rules.rollback import Line, best
 from hud_orchestrator.store.firings import Firing
 from hud_orchestrator.store.store import Store
 
@@ -76,6 +77,19 @@ class Watch:
                 await self._fire(rule, points[-1], detail)
         return self._paused or await self._store.rollbacks.asked() is not None
 
+    async def kept(self) -> set[str]:
+        """Checkpoints that the next step must not cost: the best one, and what guards may go back to."""
+        line = await line_of(self._store.history)
+        farthest = max((rule.steps for rule in self._rules if rule.steps is not None), default=0)
+        top = self._best(line)
+        # The step in hand counts as one of those that are gone back.
+        near = line.heads[max(0, line.last + 1 - farthest) :]
+        return {one for one in (top.checkpoint if top else None, *near) if one is not None}
+
+    def _best(self, line: Line) -> Target | None:
+        rewards = {point.step: point.value for point in self._points.get("reward_mean", [])}
+        return best(line, evaluations=dict(self._board.evaluations), rewards=rewards)
+
     def _points_of(self, metric: str) -> list[Point]:
         if metric != EVAL_REWARD:
             return self._points.get(metric, [])
@@ -124,7 +138,7 @@ class Watch:
     async def _target(self, rule: GuardRule) -> Target | None:
         line = await line_of(self._store.history)
         if rule.steps is None:
-            target = await best_of(self._store.history)
+            target = self._best(line)
             return None if target is None or target.checkpoint == line.head(line.last) else target
         try:
             return line.back(rule.steps)

@@ -195,6 +195,11 @@ class ForkRequest(Request):
     this key; left out when ``None``, because the managed service refuses keys it does not know."""
 
 
+KEEP_CHECKPOINTS = "Keep-Checkpoints"
+"""A header of ``optim-step``: ids, with commas between them, of checkpoints that may not be pruned after it.
+A service that does not know it does what it does without."""
+
+
 class Checkpoint(Reply):
     """One node of a model's checkpoint tree."""
 

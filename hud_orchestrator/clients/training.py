@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import TypeVar
 
 from pydantic import BaseModel
@@ -11,6 +13,7 @@ from hud_orchestrator.clients.transport import Transport
 from hud_orchestrator.clients.writer_lease import FencingToken
 from hud_orchestrator.records import CallId
 from hud_orchestrator.wire import (
+    KEEP_CHECKPOINTS,
     BackwardRequest,
     ForwardBackwardRequest,
     ForwardBackwardResult,
@@ -56,16 +59,26 @@ class Training:
         """Add the gradient of a loss of our own to what has accumulated."""
         return await self._submit("backward", request, ForwardBackwardResult, call)
 
-    async def optim_step(self, request: OptimStepRequest, *, call: CallId) -> OptimStepResult:
-        """Step on what has accumulated and promote the result."""
-        return await self._submit("optim-step", request, OptimStepResult, call)
+    async def optim_step(
+        self, request: OptimStepRequest, *, call: CallId, keep: Collection[str] = ()
+    ) -> OptimStepResult:
+        """Step on what has accumulated and promote the result; checkpoints to *keep* are not pruned then."""
+        headers = {KEEP_CHECKPOINTS: ",".join(sorted(keep))} if keep else {}
+        return await self._submit("optim-step", request, OptimStepResult, call, headers)
 
-    async def _submit(self, name: str, request: BaseModel, reply: type[T], call: CallId) -> T:
+    async def _submit(
+        self,
+        name: str,
+        request: BaseModel,
+        reply: type[T],
+        call: CallId,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> T:
         return await self._transport.submit(
             f"{self._path}/{name}",
             request,
             reply=reply,
             call=call,
             timeout_s=self._timeout_s,
-            headers=self._token.headers,
+            headers={**self._token.headers, **headers},
         )

@@ -29,7 +29,8 @@ class KeepSection(Section):
     """Which checkpoints can still be gone back to, forked and sampled.
 
     The others lose their tensors when a newer one is written, and stay in the list without a path.
-    Whatever is set here, the head and the tip of every branch are kept. A kept checkpoint takes three
+    Whatever is set here, the head and the tip of every branch are kept, and while a run trains the best
+    checkpoint by evaluation and those that its guards may go back to. A kept checkpoint takes three
     times the space of what is trained: its weights and Adam's two moments.
     """
 

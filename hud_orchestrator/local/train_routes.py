@@ -23,6 +23,7 @@ from hud_orchestrator.local.service import Service
 from hud_orchestrator.local.trained_model import TrainedModel
 from hud_orchestrator.losses.registry import BUILT_IN
 from hud_orchestrator.wire import (
+    KEEP_CHECKPOINTS,
     BackwardRequest,
     ForwardBackwardRequest,
     ForwardBackwardResult,
@@ -90,7 +91,7 @@ def train_routes(service: Service) -> list[Endpoint]:
             body=OptimStepRequest,
             reply=OptimStepResult,
             refusals=_REFUSALS,
-            headers=_HEADERS,
+            headers=[*_HEADERS, KEEP_CHECKPOINTS],
         ),
     ]
 
@@ -161,10 +162,11 @@ class _Calls:
         if key is not None and (node := model.made_by(key)):
             check_same_body(node.request_digest, digest)
             return _answer(model.result(node))
+        keep = request.headers.get(KEEP_CHECKPOINTS, "").replace(",", " ").split()
         return _answer(
             await self.service.once.run(
                 key,
                 digest,
-                lambda: model.optim_step(call.body, token=call.token, key=key, digest=digest),
+                lambda: model.optim_step(call.body, token=call.token, key=key, digest=digest, keep=keep),
             )
         )

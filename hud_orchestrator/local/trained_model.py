@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TypeVar
 
 from hud_orchestrator.config.local import LocalSection
@@ -124,9 +125,15 @@ class TrainedModel:
         return result
 
     async def optim_step(
-        self, request: OptimStepRequest, *, token: int | None, key: str | None, digest: str
+        self,
+        request: OptimStepRequest,
+        *,
+        token: int | None,
+        key: str | None,
+        digest: str,
+        keep: Collection[str] = (),
     ) -> OptimStepResult:
-        """Step on what has accumulated, save the node, make it the head.
+        """Step on what has accumulated, save the node, make it the head, and prune all but those to *keep*.
 
         Raises:
             Refused: 422, the settings are wrong; 409, nothing has accumulated; 409, the numbers are not
@@ -148,7 +155,7 @@ class TrainedModel:
             self._state, self._pending = stepped.state, Pending()
             self._forwards.end_all("an optim-step has changed the policy that it was computed on")
             self.weights = self._snapshot()
-            await asyncio.to_thread(self.tree.prune, self._keep)
+            await asyncio.to_thread(partial(self.tree.prune, self._keep, asked=keep))
         metrics = node.checkpoint.metrics
         log.info("checkpoint.written", model=self.tree.record.slug, step=node.step, metrics=metrics)
         return self.result(node)

@@ -118,9 +118,18 @@ class Tree:
         self._whole |= {checkpoint_id}
         self._head = head
 
-    def prune(self, keep: KeepSection) -> None:
-        """Delete the tensors of nodes that need not be kept; what fails is tried again after a restart."""
-        kept = wanted(list(self.nodes.values()), head=self._head.checkpoint_id, whole=self._whole, keep=keep)
+    def prune(self, keep: KeepSection, *, asked: Collection[str] = ()) -> None:
+        """Delete the tensors of nodes that need not be kept; what fails is tried again after a restart.
+
+        Those that are *asked* for are kept, whatever *keep* says.
+        """
+        kept = wanted(
+            list(self.nodes.values()),
+            head=self._head.checkpoint_id,
+            whole=self._whole,
+            keep=keep,
+            asked=asked,
+        )
         # Known before it is true, so that nobody begins to load what is going.
         gone, self._whole = self._whole - kept, self._whole & kept
         self._delete(gone)

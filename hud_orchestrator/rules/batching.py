@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hud_orchestrator.records import ABANDONED, Batch, Ending, Group, TrainableGroup
+from hud_orchestrator.records import ABANDONED, Batch, Ending, Group, Outcome, TrainableGroup
 
 
 class BatchCutter:
@@ -28,6 +28,7 @@ class BatchCutter:
         self._kept: list[TrainableGroup] = []
         self._dropped: Counter[Ending] = Counter()
         self._rewards: list[tuple[int, float]] = []
+        self._outcomes: Counter[Outcome] = Counter()
         self._replaced = 0
         self._wasted = 0
 
@@ -50,7 +51,8 @@ class BatchCutter:
         return False
 
     def saw(self, group: Group) -> None:
-        """Count a group's rewards, whatever becomes of it."""
+        """Count a group's rewards and outcomes, whatever becomes of it."""
+        self._outcomes.update(rollout.outcome for rollout in group.rollouts)
         self._rewards += [(group.number, r.reward) for r in group.rollouts if r.reward is not None]
 
     def sweep(self) -> dict[int, Ending]:
@@ -76,6 +78,7 @@ class BatchCutter:
             groups=tuple(sorted(self._kept, key=lambda g: g.number)),
             dropped=+self._dropped,
             rewards=tuple(reward for _, reward in sorted(self._rewards)),
+            outcomes=dict(self._outcomes),
             permits=self._places,
         )
         self._step += 1
@@ -94,5 +97,6 @@ class BatchCutter:
         self._kept = []
         self._dropped = Counter()
         self._rewards = []
+        self._outcomes = Counter()
         self._replaced = 0
         self._wasted = 0

@@ -31,10 +31,17 @@ class Line:
         """The last step that is over."""
         return len(self.checkpoints)
 
+    @property
+    def heads(self) -> list[str | None]:
+        """The head after step 0, 1 ...; ``None`` is that of a fresh fork."""
+        heads = [self.first_head]
+        for made in self.checkpoints:
+            heads.append(made or heads[-1])
+        return heads
+
     def head(self, step: int) -> str | None:
         """The head after *step*, ``None``: that of a fresh fork."""
-        made = [one for one in self.checkpoints[:step] if one is not None]
-        return made[-1] if made else self.first_head
+        return self.heads[step]
 
     def at(self, step: int) -> Target:
         """The place after *step*.
@@ -69,7 +76,7 @@ class Line:
         Raises:
             ConfigError: no step made it, or several ids begin so, or it is the head.
         """
-        heads = [self.head(step) for step in range(self.last + 1)]
+        heads = self.heads
         found = {head for head in heads if head is not None and head == checkpoint}
         if not found and len(checkpoint) >= SHORTEST_PREFIX:
             found = {head for head in heads if head is not None and head.startswith(checkpoint.lower())}
@@ -83,7 +90,7 @@ class Line:
 
     @property
     def _unknown(self) -> str:
-        known = [f"{self.head(step)} (step {step})" for step in range(self.last) if self.head(step)]
+        known = [f"{head} (step {step})" for step, head in enumerate(self.heads[:-1]) if head]
         if not known:
             return "this run has no checkpoint to go back to"
         return (
@@ -92,19 +99,26 @@ class Line:
         )
 
 
-def best(line: Line, scores: Mapping[int, float]) -> Target | None:
+def best(line: Line, *, evaluations: Mapping[int, float], rewards: Mapping[int, float]) -> Target | None:
     """The place with the highest score, the newest of equal ones, the present one included.
 
     Args:
         line: the steps that are over.
-        scores: by policy version.
+        evaluations: scores by policy version.
+        rewards: the mean of every step, which is asked when there are no evaluations. It counts for the
+            policy before the step, from which it was sampled.
 
     Returns:
         ``None`` when no version with a checkpoint has a score.
     """
-    heads = {version: line.head(version) for version in scores if version <= line.last}
-    places = [(scores[version], version, head) for version, head in heads.items() if head is not None]
+    scores = evaluations or {step - 1: reward for step, reward in rewards.items()}
+    heads = line.heads
+    places = [
+        (score, version) for version, score in scores.items() if version <= line.last and heads[version]
+    ]
     if not places:
         return None
-    _, version, checkpoint = max(places)
+    _, version = max(places)
+    checkpoint = heads[version]
+    assert checkpoint is not None  # as it has a place
     return Target(step=version, checkpoint=checkpoint)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,7 +34,7 @@ from hud_orchestrator.errors import (
 )
 from hud_orchestrator.feedback import Drain, PolicyCell
 from hud_orchestrator.logs import get_logger
-from hud_orchestrator.records import Batch, Ending, Policy, Step
+from hud_orchestrator.records import Batch, Ending, Outcome, Policy, Step
 from hud_orchestrator.rules.requests import (
     Recipe,
     forward_backward_requests,
@@ -44,7 +44,7 @@ from hud_orchestrator.rules.requests import (
     with_groups,
 )
 from hud_orchestrator.rules.settlement import Applied
-from hud_orchestrator.settling import Settler
+from hud_orchestrator.settling import Flawed, Settler, norms
 from hud_orchestrator.store.ledger import CallKind, Ledger, PlannedStep
 from hud_orchestrator.streams import offer
 from hud_orchestrator.wire import BackwardRequest
@@ -66,10 +66,6 @@ CONFLICT = 409
 log = get_logger()
 
 
-class _Flawed(Exception):
-    """The service made a checkpoint, and not the one that was asked for."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trainer:
     """What a step needs: the service, the ledger and the run file's numbers."""
@@ -81,6 +77,8 @@ class Trainer:
     learning_rate: Callable[[int], float]
     """Of a step; read anew whenever it is needed, and the same while the step is in hand."""
     recipe: Recipe
+    kept: Callable[[], Awaitable[Collection[str]]]
+    """Checkpoints that the run may still want to go back to."""
     differentiate: Differentiate | None = None
     """The loss, when it is computed here and not by the service."""
 
@@ -136,7 +134,7 @@ async def _take(trainer: Trainer, batch: Batch) -> Step:
         taken: Step | None
         try:
             taken = await _attempt(trainer, batch, plan)
-        except (OutcomeUnknown, RequestRejected, _Flawed) as error:
+        except (OutcomeUnknown, RequestRejected, Flawed) as error:
             if isinstance(error, FencedOff) or getattr(error, "status", CONFLICT) != CONFLICT:
                 raise
             taken = await _settled(trainer, batch, error, last=left == 0)
@@ -167,12 +165,12 @@ async def _attempt(trainer: Trainer, batch: Batch, plan: int) -> Step:
         await trainer.ledger.skipped(plan, metrics=metrics, groups=numbers, ending=silent)
         return _step(trainer, batch, None, metrics)
     request = optim_step_request(trainer.recipe, learning_rate=trainer.learning_rate(batch.step))
-    answer = await _once(trainer.ledger, "optim_step", plan, partial(trainer.training.optim_step, request))
-    wrong = await trainer.settler.confirm(await _open(trainer), answer.checkpoint_id)
-    if wrong is not None:
-        raise _Flawed(wrong)
-    await trainer.ledger.applied(plan, checkpoint=answer.checkpoint_id, metrics=metrics, trained=numbers)
-    return _step(trainer, batch, answer.checkpoint_id, metrics)
+    send = partial(trainer.training.optim_step, request, keep=await trainer.kept())
+    answer = await _once(trainer.ledger, "optim_step", plan, send)
+    node = await trainer.settler.confirm(await _open(trainer), answer.checkpoint_id)
+    metrics |= norms(node)
+    await trainer.ledger.applied(plan, checkpoint=node.id, metrics=metrics, trained=numbers)
+    return _step(trainer, batch, node.id, metrics)
 
 
 async def _settled(trainer: Trainer, batch: Batch, error: Exception, *, last: bool) -> Step | None:
@@ -187,7 +185,8 @@ async def _settled(trainer: Trainer, batch: Batch, error: Exception, *, last: bo
                 f"{error}; and the checkpoint tree cannot be read: {unreadable}"
             ) from unreadable
         if isinstance(verdict, Applied):
-            return _step(trainer, batch, verdict.checkpoint.id, step.metrics)
+            node = verdict.checkpoint
+            return _step(trainer, batch, node.id, {**step.metrics, **norms(node)})
         if await trainer.ledger.open_step() is None:
             return None if settler.redo else _step(trainer, batch, None, step.metrics)
     raise OutcomeUnknown(f"step {step.number} cannot be settled while the run goes on: {error}") from error
@@ -266,11 +265,14 @@ def _batch_metrics(batch: Batch) -> dict[str, float]:
     count = len(batch.rewards)
     mean = sum(batch.rewards) / count if count else 0.0
     variance = sum((reward - mean) ** 2 for reward in batch.rewards) / count if count else 0.0
+    tried = sum(batch.outcomes.values())
     ages = [batch.step - 1 - group.oldest_version for group in batch.groups]
     return {
         "reward_mean": mean,
         "reward_std": variance**0.5,
         "rollouts": float(count),
+        "cut_short_share": batch.outcomes.get(Outcome.CUT_SHORT, 0) / tried if tried else 0.0,
+        "failed_share": 1 - count / tried if tried else 0.0,
         "groups_trained": float(len(batch.groups)),
         "groups_dropped": float(sum(batch.dropped.values())),
         "staleness_mean": sum(ages) / len(ages) if ages else 0.0,

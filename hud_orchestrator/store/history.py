@@ -93,6 +93,13 @@ class History:
             for row in found
         ]
 
+    async def made(self) -> list[str | None]:
+        """What the steps of the present line made, in order; ``None`` for one that was skipped."""
+        found = await self._database.read(
+            "SELECT checkpoint FROM steps WHERE state IN ('applied', 'skipped') ORDER BY number"
+        )
+        return [row["checkpoint"] for row in found]
+
     async def taken(self) -> int:
         """How many steps are over, those that the run has gone back from included."""
         (row,) = await self._database.read(

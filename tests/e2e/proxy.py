@@ -9,8 +9,9 @@ from contextlib import contextmanager, suppress
 from typing import Literal
 from urllib.parse import urlsplit
 
-Loss = Literal["request", "answer", "time"]
-"""What a request costs: it never arrives, its answer never arrives, or both wait until the proxy closes."""
+Loss = Literal["request", "answer", "time", "silence"]
+"""What a request costs: it never arrives; its answer never arrives; or one of them waits until the proxy
+closes: the request (``time``), or the answer (``silence``), which comes late when it is let go before."""
 
 
 NO_SUCH_PATH = b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
@@ -32,8 +33,9 @@ class LossyProxy:
         self.seen = 0
         """Requests for that path, the lost one included."""
         self.holding = threading.Event()
-        """Set once a request is held."""
-        self._closing = threading.Event()
+        """Set once a request, or its answer, is held."""
+        self._waiting = threading.Event()
+        self._closing = False
         self._server = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}"
 
@@ -43,8 +45,13 @@ class LossyProxy:
                 client, _ = self._server.accept()
                 threading.Thread(target=self._handle, args=(client,), daemon=True).start()
 
+    def let_go(self) -> None:
+        """Let an answer through that is held."""
+        self._waiting.set()
+
     def close(self) -> None:
-        self._closing.set()
+        self._closing = True
+        self._waiting.set()
         # shutdown() wakes the accepting thread; close() alone would not.
         with suppress(OSError):
             self._server.shutdown(socket.SHUT_RDWR)
@@ -52,38 +59,47 @@ class LossyProxy:
 
     def _handle(self, client: socket.socket) -> None:
         with client, socket.create_connection(self._upstream) as upstream, suppress(OSError):
-            request = client.recv(65536)
-            # A request line ends before the headers; training calls come on connections of their own.
-            if not self._leases and b"/lease " in request.split(b"\r\n", 1)[0]:
-                client.sendall(NO_SUCH_PATH)
-                return
-            lost = self._suffix in request.split(b"\r\n", 1)[0] and self._is_the_one()
-            if lost and self._loss == "request":
-                return
-            if lost and self._loss == "time":
-                self.holding.set()
-                self._closing.wait()
-                return
-            upstream.sendall(request)
-            back = threading.Thread(target=_pump, args=(upstream, client, lost), daemon=True)
+            lost = threading.Event()
+            back = threading.Thread(target=self._answer, args=(upstream, client, lost), daemon=True)
             back.start()
-            _pump(client, upstream, False)
+            # A client waits for its answer before it sends more, so a request begins what is received.
+            while data := client.recv(65536):
+                # A request line ends before the headers.
+                line = data.split(b"\r\n", 1)[0]
+                if not self._leases and b"/lease " in line:
+                    client.sendall(NO_SUCH_PATH)
+                    return
+                if self._suffix in line and self._is_the_one():
+                    if self._loss == "request":
+                        return
+                    if self._loss == "time":
+                        self._hold()
+                        return
+                    lost.set()
+                upstream.sendall(data)
+            upstream.shutdown(socket.SHUT_WR)
             back.join()
+
+    def _answer(self, upstream: socket.socket, client: socket.socket, lost: threading.Event) -> None:
+        with suppress(OSError):
+            while data := upstream.recv(65536):
+                if lost.is_set():
+                    if self._loss == "silence":
+                        self._hold()
+                    if self._closing or self._loss == "answer":
+                        client.shutdown(socket.SHUT_RDWR)
+                        return
+                client.sendall(data)
+        with suppress(OSError):
+            client.shutdown(socket.SHUT_WR)
+
+    def _hold(self) -> None:
+        self.holding.set()
+        self._waiting.wait()
 
     def _is_the_one(self) -> bool:
         self.seen += 1
         return self.seen == self._nth
-
-
-def _pump(source: socket.socket, sink: socket.socket, swallow: bool) -> None:
-    with suppress(OSError):
-        while data := source.recv(65536):
-            if swallow:
-                sink.shutdown(socket.SHUT_RDWR)
-                return
-            sink.sendall(data)
-    with suppress(OSError):
-        sink.shutdown(socket.SHUT_WR)
 
 
 @contextmanager

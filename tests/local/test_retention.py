@@ -92,6 +92,19 @@ async def test_the_tip_of_every_branch_and_the_head_are_kept(tmp_path: Path, mod
     assert tree.head.checkpoint.id == branch[2]
 
 
+async def test_what_a_client_wants_kept_is_kept_for_as_long_as_it_says_so(
+    tmp_path: Path, model_dir: Path
+) -> None:
+    async with running(tmp_path, model_dir, local={"keep": {"last": 1, "best": False}}) as world:
+        model = await world.fork("fork")
+        first = await learn(world, model)
+        for _ in range(3):
+            body = await world.learn(model, headers={"Keep-Checkpoints": f"{first}, unheard-of"})
+            assert on_disk(tmp_path, model) == {first, body["checkpoint_id"]}
+        last = await learn(world, model)
+        assert on_disk(tmp_path, model) == {last}
+
+
 async def test_a_branch_goes_on_with_the_moments_of_its_checkpoint(tmp_path: Path, model_dir: Path) -> None:
     async with running(tmp_path, model_dir) as world:
         model = await world.fork("fork")

@@ -52,6 +52,12 @@ def test_there_is_nothing_beyond_the_first_step_or_the_last() -> None:
 
 
 def test_the_best_is_the_newest_of_equal_ones_and_has_a_checkpoint() -> None:
-    assert best(LINE, {0: 9.0, 1: 0.5, 2: 0.75, 4: 0.75, 5: 0.25}) == Target(step=4, checkpoint="cccc4")
-    assert best(LINE, {0: 9.0}) is None
-    assert best(LINE, {}) is None
+    scores = {0: 9.0, 1: 0.5, 2: 0.75, 4: 0.75, 5: 0.25}
+
+    assert best(LINE, evaluations=scores, rewards={1: 99.0}) == Target(step=4, checkpoint="cccc4")
+    assert best(LINE, evaluations={0: 9.0}, rewards={3: 1.0}) is None
+    assert best(LINE, evaluations={}, rewards={}) is None
+
+
+def test_without_evaluations_a_steps_reward_counts_for_the_policy_before_it() -> None:
+    assert best(LINE, evaluations={}, rewards={1: 9.0, 2: 0.5, 5: 0.25}) == Target(step=1, checkpoint="aaaa1")

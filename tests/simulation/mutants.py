@@ -78,11 +78,11 @@ MUTANTS = {
     ),
     "take_an_answer_for_proof": Mutant(
         "stages.train",
-        "wrong = await trainer.settler.confirm(await _open(trainer), answer.checkpoint_id)",
-        "wrong = None",
+        "node = await trainer.settler.confirm(await _open(trainer), answer.checkpoint_id)",
+        'node = __import__("hud_orchestrator.wire").wire.Checkpoint(id=answer.checkpoint_id)',
     ),
     "train_on_what_is_too_old": Mutant(
-        "rules.batching", "self._step - 1 - g.oldest_version > self._staleness", "False"
+        "rules.batching", "self._step - 1 - group.oldest_version > self._staleness", "False"
     ),
 }
 

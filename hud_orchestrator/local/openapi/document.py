@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute
 from hud_orchestrator import __version__
 from hud_orchestrator.local.openapi.endpoint import Endpoint, Query
 from hud_orchestrator.local.openapi.replies import Detail, OpenAIErrorBody
+from hud_orchestrator.wire import KEEP_CHECKPOINTS
 from hud_orchestrator.wire_writer import FENCING_TOKEN
 
 _SECURITY = "key"
@@ -56,6 +57,8 @@ _REPLY_HEADERS = {
 _REQUEST_HEADERS = {
     FENCING_TOKEN: "The token of the model's lease. While somebody has the lease, calls without it are "
     "refused, and an older one is refused for ever.",
+    KEEP_CHECKPOINTS: "Ids of checkpoints, with commas between them, that are not pruned after this step, "
+    "whatever the service's settings say.",
     "Idempotency-Key": "Makes a repetition harmless: a call with the key and body of an earlier one that "
     "succeeded, or still runs, gets its reply. With another body it is answered 409.",
     "Trace-Id": "The rollout that the completion belongs to. What was sampled is kept under it, so that "
