@@ -111,7 +111,8 @@ async def standing(
                 await settler.history.set("slug", model.model_name)
             await settler.close(step, verdict)
     went_back = await go_back_if_asked(settler, rollbacks, model_name=model.model_name)
-    unended = await trajectories.unended()
+    # Those of the oldest policy come first: they may be too old for the step after.
+    unended = sorted(await trajectories.unended(), key=lambda group: group.oldest_version or 0)
     line = await line_of(settler.history)
     checkpoint = line.head(line.last)
     await settler.regain(model.model_name, checkpoint)

@@ -75,7 +75,7 @@ class Trajectories:
         )
 
     async def unended(self) -> list[Group]:
-        """Groups that were never trained on, oldest first: finished ones, and what is kept of others."""
+        """Groups that were never trained on, in order: finished ones, and what is kept of others."""
         found = await self._database.read(
             "SELECT g.number AS number, g.task AS task, g.size AS size, r.* FROM groups g"
             " JOIN rollouts r ON r.group_number = g.number WHERE g.ending IS NULL ORDER BY g.number, r.member"

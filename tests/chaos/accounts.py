@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 
 from tests.chaos.world import World
 
+JUST_NOW_S = 0.1
+"""A grade that is younger may still be on its way from the environment to the daemon."""
+
 GROUPS = "SELECT number, ending, step FROM groups"
 GRADES = """
 SELECT json_extract(r.grade, '$.info.name') AS name, g.ending,
@@ -22,8 +25,8 @@ FROM rollouts r JOIN groups g ON g.number = r.group_number
 class Death:
     """A moment at which the daemon ended."""
 
-    graded: frozenset[str]
-    """Every grade that the environment had given before the end."""
+    graded: Mapping[str, float]
+    """Every grade that the environment had given before the end, and how many seconds before."""
     over: frozenset[str]
     """Those of groups that had ended."""
     versions: Mapping[str, int]
@@ -70,7 +73,7 @@ class Accounts:
     deaths: list[Death] = field(default_factory=list)
     groups: dict[int, tuple[str | None, int | None]] = field(default_factory=dict)
 
-    def died(self, world: World, graded: frozenset[str], *, cause: str) -> None:
+    def died(self, world: World, graded: Mapping[str, float], *, cause: str) -> None:
         """Write down what there was; *graded* is from before the end."""
         offset = _log_size(world)
         if not (world.run_directory / "store.db").exists():
@@ -112,7 +115,7 @@ class Accounts:
                 ),
                 None,
             )
-            for name in death.graded - death.over - gone:
+            for name in death.graded.keys() - death.over - gone:
                 kept.finished += 1
                 oldest = death.versions.get(name)
                 if oldest is not None and version is not None and version - oldest > world.staleness:
@@ -123,7 +126,8 @@ class Accounts:
                     kept.used += 1
                 elif name not in death.versions:
                     gone.add(name)  # it died with this daemon, and the next ones never had it
-                    kept.why[f"not on disk ({death.cause})"] += 1
+                    age = "in its last 0.1 s" if death.graded[name] < JUST_NOW_S else "earlier"
+                    kept.why[f"graded {age} and not on disk ({death.cause})"] += 1
                 else:
                     kept.why[f"{endings.get(name, 'forgotten')} ({death.cause})"] += 1
         return kept

@@ -26,7 +26,7 @@ Arrangement = Literal["embedded", "apart"]
 """Whether the service is a child of the daemon, or a process that somebody else runs."""
 
 TASKS = """
-import os, random, uuid
+import os, random, time, uuid
 from pathlib import Path
 from hud_orchestrator import Environment
 from hud_orchestrator.environments.template import EvaluationResult
@@ -40,7 +40,7 @@ async def add(a: int, b: int):
     yield f"{a}+{b}="
     name = uuid.uuid4().hex
     with GRADED.open("ab", buffering=0) as file:
-        file.write(name.encode() + b"\\n")
+        file.write(f"{name} {time.time()}\\n".encode())
     # A reward of its own for each, so that every group has something to train on.
     yield EvaluationResult(reward=random.random(), info={"name": name})
 
@@ -145,11 +145,11 @@ class World:
         path = self.directory / "output"
         return "\n".join(path.read_text(errors="replace").splitlines()[-40:]) if path.exists() else ""
 
-    def graded(self) -> frozenset[str]:
-        """Names of the grades that the environment has given so far."""
-        path = self.directory / "graded"
-        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-        return frozenset(line.decode() for line in lines)
+    def graded(self) -> dict[str, float]:
+        """Names of the grades that the environment has given so far, and how many seconds ago."""
+        path, now = self.directory / "graded", time.time()
+        lines = path.read_text().split("\n")[:-1] if path.exists() else []
+        return {name: now - float(at) for name, at in (line.split() for line in lines)}
 
     def store(self) -> sqlite3.Connection:
         """A copy of the store as it lies on the disk: looking at it changes nothing for who opens it next."""
