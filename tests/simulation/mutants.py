@@ -149,7 +149,7 @@ def main(names: Sequence[str]) -> int:
     if caught is None:
         print(f"{names[0]}: not in {SEEDS} seeds", flush=True)
         return 1
-    print(f"{names[0]}: {caught[0]} seeds: {' '.join(str(caught[1]).split())[:160]}", flush=True)
+    print(f"{names[0]}: {caught[0]} seeds: {' '.join(repr(caught[1]).split())[:200]}", flush=True)
     return 0
 
 
