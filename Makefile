@@ -10,13 +10,13 @@ SDK_STAMP := $(SDK_VENV)/.set-up
 .PHONY: quickstart smollm2 game2048 test simulate fuzz interop check format bench docs clean
 
 quickstart: $(STAMP)  ## train the tiny model on the embedded service
-	$(BIN)/hud-orchestrate run configs/quickstart.yaml --fresh
+	$(BIN)/hud-orchestrate run configs/quickstart.yaml --fresh --yes
 
 smollm2: $(STAMP)  ## improve a real pretrained 135M model, about ten minutes
-	$(BIN)/hud-orchestrate run configs/smollm2.yaml --fresh
+	$(BIN)/hud-orchestrate run configs/smollm2.yaml --fresh --yes
 
 game2048: $(STAMP)  ## teach the tiny model to play 2048 with a tool, some minutes
-	$(BIN)/hud-orchestrate run configs/game2048.yaml --fresh
+	$(BIN)/hud-orchestrate run configs/game2048.yaml --fresh --yes
 
 test: $(STAMP)  ## the test suite, in parallel
 	$(BIN)/pytest -n auto --dist worksteal

@@ -35,7 +35,7 @@ from hud_orchestrator.config.placement import HOSTED, placement_of
 from hud_orchestrator.config.resolved import resolved_lines
 from hud_orchestrator.config.run import RunFile
 from hud_orchestrator.directory import RunDirectory, write_atomically
-from hud_orchestrator.edges import base_model, witness
+from hud_orchestrator.edges import base_model
 from hud_orchestrator.embedded import Addresses
 from hud_orchestrator.errors import ConfigError, ExitCode, RunPaused, exit_code_of, leaves
 from hud_orchestrator.feedback import Drain, PolicyCell
@@ -60,6 +60,7 @@ from hud_orchestrator.store.store import Store
 from hud_orchestrator.summary import Summary, summarize, write_summary
 from hud_orchestrator.supervisor import Pipeline, watch_signals
 from hud_orchestrator.tasksets.parts import load_run_tasks
+from hud_orchestrator.telling import witness
 from hud_orchestrator.watch import Watch
 from hud_orchestrator.wire import Model
 
@@ -191,7 +192,7 @@ async def _pipeline(
         await watch.load()
         slug = stand.model.model_name
         told = await stack.enter_async_context(
-            witness(loaded, addresses, store.history, policy, board.reports)
+            witness(loaded, addresses, store.history, policy, board.reports, tasks.taskset_id)
         )
         attempter: Attempts
         if placement_of(run, loaded.resolve) == HOSTED:

@@ -1,17 +1,10 @@
-"""The service that a run talks to, what its model is forked from, and who is told of attempts."""
+"""The service that a run talks to, and what its model is forked from."""
 
 from __future__ import annotations
 
-import json
-import uuid
-from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 
-import anyio
-
-from hud_orchestrator.assembly import treatments
 from hud_orchestrator.config.load import LoadedRun
 from hud_orchestrator.config.local import BUNDLED_CONTEXT
 from hud_orchestrator.config.placement import hosted_here, placement_of
@@ -19,15 +12,7 @@ from hud_orchestrator.config.sources import environment_file
 from hud_orchestrator.directory import RunDirectory
 from hud_orchestrator.embedded import Addresses, embedded_service
 from hud_orchestrator.errors import KeyRefused
-from hud_orchestrator.feedback import PolicyCell
-from hud_orchestrator.reporting.letters import Job
-from hud_orchestrator.reporting.reporter import Terms, reporting
-from hud_orchestrator.reporting.witness import Nobody, Witness
 from hud_orchestrator.settings import Settings
-from hud_orchestrator.store.history import History
-
-COUNTS_S = 5.0
-"""Seconds to write the counts of reports down, whatever ended the run."""
 
 
 def base_model(loaded: LoadedRun) -> str | None:
@@ -76,43 +61,3 @@ async def service(loaded: LoadedRun, directory: RunDirectory) -> AsyncGenerator[
         settings_for_child["environments"] = [str(loaded.resolve(source).absolute())]
     async with embedded_service(settings_for_child, log_file=directory.service / "service.log") as addresses:
         yield addresses
-
-
-@asynccontextmanager
-async def witness(
-    loaded: LoadedRun, addresses: Addresses, history: History, policy: PolicyCell, counts: Counter[str]
-) -> AsyncGenerator[Witness, None]:
-    """Who is told about attempts for the length of the block: the service, unless the user wants nobody.
-
-    What was told is counted in *counts*, and added up in the store when the block ends.
-    """
-    run = loaded.run
-    # The addresses are known already: those in the environment may be wrong, and are not asked for.
-    if not (run.reporting.enabled and Settings.load(**asdict(addresses)).telemetry_enabled):
-        yield Nobody()
-        return
-    identity = await history.get("job") or uuid.uuid4().hex
-    await history.set("job", identity)
-    counts.update(json.loads(await history.get("reports") or "{}"))
-    job = Job(
-        id=identity,
-        name=run.run.name,
-        group_size=run.rollout.group_size,
-        model=await history.get("slug") or run.model.slug,
-    )
-    terms = Terms(
-        api_url=addresses.api_url,
-        telemetry_url=addresses.telemetry_url,
-        api_key=addresses.api_key,
-        spans=run.reporting.spans,
-        queue=run.reporting.queue,
-        flush_s=run.reporting.flush_s,
-    )
-    try:
-        async with reporting(
-            job, terms, policy=policy, treatments=treatments(run), counts=counts
-        ) as reporter:
-            yield reporter
-    finally:
-        with anyio.move_on_after(COUNTS_S, shield=True):
-            await history.set("reports", json.dumps(dict(counts)))

@@ -137,6 +137,8 @@ class Task:
     """What the row asks of the machine that its environment runs on."""
     verifier: Task | None = None
     """The task whose grade decides, in place of this one's own."""
+    taskset_id: str | None = None
+    """Of the platform's taskset that it comes from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,15 +57,18 @@ class Settler:
     """Whether groups of a lost step are free for another one."""
 
     async def begin(self) -> None:
-        """Remember the tree as it was before the run's first step.
+        """Remember the tree as it was before the run's first step, and drop what others have accumulated.
 
-        Must be called before anything is settled or trained; does nothing on a run that goes on.
+        Must be called before anything is settled or trained; does nothing on a run that goes on. A model
+        without a checkpoint cannot be cleared: there is no head to set.
         """
         if await self.history.get("first_tree") is None:
             tree = await self.catalog.checkpoints(self.model_id)
             active = head(tree)
             if await self.history.get("first_head") is None:
                 await self.history.set("first_head", active.id if active else "")
+            if active is not None:
+                await self._set_head(active.id)
             await self.history.set("first_tree", json.dumps([node.id for node in tree]))
 
     async def confirm(self, step: PlannedStep, checkpoint: str) -> Checkpoint:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import anyio
 
-from hud_orchestrator.clients.writer_lease import FencingToken, WriterLeases
+from hud_orchestrator.clients.writer_lease import NO_LEASES, FencingToken, WriterLeases
 from hud_orchestrator.errors import (
     FencedOff,
     OrchestratorError,
@@ -42,8 +42,6 @@ LOOK_S = 2.0
 """Between two looks whether the other one is gone."""
 
 RELEASE_S = 5.0
-
-NO_LEASES = (404, 405)
 
 log = get_logger()
 

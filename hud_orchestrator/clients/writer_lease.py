@@ -8,6 +8,9 @@ from hud_orchestrator.clients.retry import AT_START, READ, Retry
 from hud_orchestrator.clients.transport import Transport
 from hud_orchestrator.wire_writer import FENCING_TOKEN, WriterLease, WriterLeaseRequest
 
+NO_LEASES = (404, 405)
+"""What a service answers that has no such route."""
+
 
 @dataclass(slots=True)
 class FencingToken:

@@ -74,7 +74,12 @@ class Database:
         with _explained(path):
             self._connection = disk.open(path)
             self._connection.row_factory = sqlite3.Row
-            self._prepare()
+            try:
+                self._prepare()
+            except BaseException:
+                # Left to the collector, it would go on holding a file that nobody uses.
+                self._connection.close()
+                raise
 
     async def write(self, sql: str, *parameters: object) -> None:
         """Run one statement and commit it."""

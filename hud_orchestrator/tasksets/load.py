@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +66,12 @@ async def load_rows(
         ConfigError, ServiceError: as for :func:`load`.
     """
     named = named_source(str(source), resolve)
+    taskset_id: str | None = None
     if named.is_path:
         rows = _rows_here(named, resolve)
     else:
-        rows = await _of_the_platform(named.name, resolve(named.name))
-    tasks = [task_of(row, place) for place, row in rows]
+        taskset_id, rows = await _of_the_platform(named.name, resolve(named.name))
+    tasks = [replace(task_of(row, place), taskset_id=taskset_id) for place, row in rows]
     distinct(tasks, str(source))
     return list(zip(tasks, (row for _, row in rows), strict=True))
 
@@ -91,7 +92,8 @@ def _rows_here(named: NamedSource, resolve: Resolve) -> list[tuple[str, Any]]:
     return [(named.of_library, asdict(row)) for row in named_rows(named.of_library)]
 
 
-async def _of_the_platform(name: str, path: Path) -> list[tuple[str, Any]]:
+async def _of_the_platform(name: str, path: Path) -> tuple[str, list[tuple[str, Any]]]:
+    """The id of the taskset, and its rows, each with its place."""
     settings = Settings.load()
     if settings.api_key is None:
         raise KeyRefused(
@@ -112,7 +114,8 @@ async def _of_the_platform(name: str, path: Path) -> list[tuple[str, Any]]:
             f"{name}: {tasksets.url} has no tasks for taskset {found.taskset_id}: it is empty, or not there; "
             "fill it with hud-orchestrate tasksets push"
         )
-    return [(f"{name}: task {position}", _row(record)) for position, record in enumerate(records, start=1)]
+    rows = [(f"{name}: task {position}", _row(record)) for position, record in enumerate(records, start=1)]
+    return found.taskset_id, rows
 
 
 def _row(record: Mapping[str, Any]) -> dict[str, Any]:

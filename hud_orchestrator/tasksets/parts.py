@@ -11,7 +11,7 @@ from hud_orchestrator.errors import ConfigError
 from hud_orchestrator.records import Task
 from hud_orchestrator.rules.seeds import derive
 from hud_orchestrator.tasksets.load import load
-from hud_orchestrator.tasksets.rows import distinct
+from hud_orchestrator.tasksets.rows import common_taskset, distinct
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +26,11 @@ class RunTasks:
     def all_train(self) -> tuple[Task, ...]:
         """Those that are trained on, of every entry."""
         return tuple(task for part in self.train for task in part)
+
+    @property
+    def taskset_id(self) -> str | None:
+        """Of the platform's taskset that all of those come from, ``None`` when there is no such one."""
+        return common_taskset(self.all_train)
 
 
 async def load_run_tasks(section: TasksetSection, *, resolve: Resolve, seed: int) -> RunTasks:

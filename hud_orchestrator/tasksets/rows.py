@@ -50,6 +50,12 @@ def distinct(tasks: Iterable[Task], place: str) -> tuple[Task, ...]:
     return tuple(by_slug.values())
 
 
+def common_taskset(tasks: Iterable[Task]) -> str | None:
+    """The id of the platform's taskset that all of *tasks* come from, ``None`` when there is no such one."""
+    found = {task.taskset_id for task in tasks}
+    return found.pop() if len(found) == 1 else None
+
+
 def _task(row: Any, place: str) -> Task:
     if not isinstance(row, Mapping):
         raise ConfigError(f"{place}: is {_kind(row)}, expected an object with env and id")

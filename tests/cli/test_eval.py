@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -142,6 +143,58 @@ def test_rows_need_the_file_of_their_environment(evaluate: Eval) -> None:
     assert "--environment: missing; rows.json holds tasks only" in refused.err
 
     assert evaluate("rows.json", "-m", "tiny", "--environment", "tasks.py").code == 0
+
+
+def test_the_service_is_told_of_a_job_for_every_candidate_with_its_attempts(
+    evaluate: Eval, models: Models
+) -> None:
+    fork, taskset = models.forked(), f"rows-{uuid4().hex[:8]}"
+    assert models("push", "tasks.py:some", "--name", taskset, command="tasksets").code == 0
+    asked = (taskset, "-m", "tiny", "-m", fork, "--task-ids", "0,1", "--group", "2", "--json")
+    here = ("--environment", "tasks.py", "--runtime", "local")
+
+    found = evaluate(*asked, *here).json()
+
+    jobs = {job["id"]: job for job in models.http.get("/v2/jobs").json()["items"]}
+    id_of_taskset = models.http.get(f"/v2/tasksets/by-name/{taskset}").json()["taskset_id"]
+    for candidate, slug in zip(found["candidates"], ("tiny", fork), strict=True):
+        job = jobs[candidate["job_id"]]
+        assert job["name"] == f"eval {taskset} {slug}"
+        assert (job["group"], job["taskset_id"]) == (2, id_of_taskset)
+        assert candidate["reports"] == {"reported": 4}
+        traces = models.http.get(f"/v2/jobs/{job['id']}/traces").json()["items"]
+        runs = [run for run in found["runs"] if run["model"] == slug]
+        assert {trace["id"]: trace["reward"] for trace in traces} == {
+            run["trace_id"]: run["reward"] for run in runs
+        }
+        events = models.http.get(f"/v2/trace/{runs[0]['trace_id']}/events").json()["events"]
+        assert events[1]["text"] == runs[0]["answer"]
+
+
+@pytest.mark.parametrize("how", ["the option", "the environment"])
+def test_an_evaluation_tells_nobody_when_the_user_wants_it_so(
+    evaluate: Eval, models: Models, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setenv("HUD_TELEMETRY_ENABLED", str(how == "the option").lower())
+    option = ["--no-reporting"] if how == "the option" else []
+    before = models.http.get("/v2/jobs").json()["total"]
+
+    found = evaluate("tasks.py:some", "-m", "tiny", "--json", *option).json()
+
+    assert (found["candidates"][0]["job_id"], found["candidates"][0]["reports"]) == (None, {})
+    assert models.http.get("/v2/jobs").json()["total"] == before
+
+
+def test_a_service_that_takes_no_reports_costs_an_evaluation_nothing_but_a_line(
+    evaluate: Eval, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUD_TELEMETRY_URL", "http://127.0.0.1:9/v3/api")
+
+    said = evaluate("tasks.py:some", "-m", "tiny")
+
+    assert said.code == 0
+    assert ["graded", "1", "of", "1"] in said.rows
+    assert "not reported: tiny: 1 of 1 attempts" in said.out
 
 
 def test_many_attempts_on_a_service_elsewhere_want_a_confirmation(

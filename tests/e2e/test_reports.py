@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 
@@ -32,10 +33,11 @@ async def add(a: int, b: int):
             {"name": "right", "value": right, "info": {"secret": 1}}, {"name": "even", "value": short}
         ],
     }
-
-
-train = [add(a=a, b=b) for a in range(10, 50) for b in range(8)]
 """
+ROWS = [
+    {"name": f"add-{a}-{b}", "env": {"name": "shop"}, "task_id": "add", "args": {"a": a, "b": b}}
+    for a in range(10, 50) for b in range(8)
+]  # fmt: skip
 AGENT = """
 class Looks:
     async def act(self, episode, policy):
@@ -46,7 +48,13 @@ class Looks:
 
 
 def test_the_service_and_the_store_know_what_happened_in_every_rollout(remote_run: Runner) -> None:
-    remote_run.write(TASKS, run={"steps": 2}, taskset={"heldout": None}, agent={"use": "looks:Looks"})
+    taskset = f"sums-{uuid4().hex[:8]}"
+    with _service(remote_run) as service:
+        uploaded = service.post("/v2/tasks/upload", json={"taskset_name": taskset, "tasks": ROWS}).json()
+    remote_run.write(
+        TASKS, run={"steps": 2}, taskset={"train": taskset, "heldout": None}, agent={"use": "looks:Looks"},
+        runtime={"placement": "local", "source": "tasks.py"},
+    )  # fmt: skip
     (remote_run.directory / "looks.py").write_text(AGENT)
 
     done = remote_run.run()
@@ -63,7 +71,7 @@ def test_the_service_and_the_store_know_what_happened_in_every_rollout(remote_ru
             one for one in service.get("/v2/jobs", params={"limit": 1000}).json()["items"]
             if one["id"] == remote_run.query("SELECT value FROM meta WHERE key = 'job'")[0][0]
         )  # fmt: skip
-        assert (job["name"], job["group"]) == ("it", 4)
+        assert (job["name"], job["group"], job["taskset_id"]) == ("it", 4, uploaded["taskset_id"])
         listed = service.get(f"/v2/jobs/{job['id']}/traces", params={"limit": 10_000}).json()["items"]
         assert len(listed) == reports["reported"]
         assert {trace for trace, *_ in rows} <= {trace["id"] for trace in listed}

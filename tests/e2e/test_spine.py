@@ -75,6 +75,11 @@ def test_another_run_file_does_not_continue_the_run_of_this_one(local_run: Runne
     assert "seed was 0, is 7" in other.stderr
     assert local_run.summary()["exit_code"] == 0
 
-    fresh = local_run.run("--set", "run.seed=7", "--fresh")
+    refused = local_run.run("--set", "run.seed=7", "--fresh")
+    assert refused.returncode == 2
+    assert "--fresh would set aside a run of 1 steps and " in refused.stderr
+    assert local_run.summary()["exit_code"] == 0
+
+    fresh = local_run.run("--set", "run.seed=7", "--fresh", "--yes")
     assert fresh.returncode == 0, fresh.stderr
     assert len(list(local_run.state.parent.iterdir())) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -66,6 +67,16 @@ class Weather:
         return "fine"
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    fate: str
+    method: str
+    path: str
+    content: bytes | None
+    key: str | None
+    patience_s: float
+
+
 @dataclass(slots=True)
 class SimulatedNetwork:
     """Carries requests of one process to the service."""
@@ -117,7 +128,8 @@ class SimulatedNetwork:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer | None] = loop.create_future()
         self.waiting[future] = None
-        self._dispatch(fate, method, path, content, key, patience_s, future)
+        request = _Request(fate, method, path, content, key, patience_s)
+        self._dispatch(request, future)
         self.at_request()
         given_up = loop.call_later(patience_s, _give_up, future) if fate in UNCERTAIN else None
         try:
@@ -130,42 +142,41 @@ class SimulatedNetwork:
             raise NoAnswer("broke off", connected=True)
         return Reply(status=answer.status, headers={}, content=to_json(answer.body))
 
-    def _dispatch(
-        self,
-        fate: str,
-        method: str,
-        path: str,
-        content: bytes | None,
-        key: str | None,
-        patience_s: float,
-        future: asyncio.Future[Answer | None],
-    ) -> None:
-        latency = self.weather.latency_s * (0.5 + self.rng.random())
-
-        def arrive() -> None:
-            body = None if content is None else from_json(content)
-            answer = self.service.handle(method, path, body, key=key, now=self.clock.now)
-            if fate == "lost_answer":
-                if self.rng.random() < 0.5:
-                    self._resolve(future, None)
-                return
-            told = Answer(500, {"detail": "broke off"}) if fate == "failed_after" else answer
-            self.clock.after(latency, lambda: self._resolve(future, told))
-
+    def _dispatch(self, request: _Request, future: asyncio.Future[Answer | None]) -> None:
+        """Decide when it arrives and what comes back."""
+        fate, latency = request.fate, self.weather.latency_s * (0.5 + self.rng.random())
+        arrive = partial(self._arrive, request, future, latency)
         if fate == "lost_request":
             if self.rng.random() < 0.5:
                 self.clock.after(latency, lambda: self._resolve(future, None))
         elif fate == "failed_before":
-            status = self.rng.choice((500, 502, 503))
-            answer = Answer(status, {"detail": "not now"})
+            answer = Answer(self.rng.choice((500, 502, 503)), {"detail": "not now"})
             self.clock.after(latency, lambda: self._resolve(future, answer))
+        elif fate == "slow":
+            self.clock.after(request.patience_s + 5, arrive)
+        elif fate == "late":
+            self.clock.after(latency, lambda: self._resolve(future, None))
+            self.clock.after(LATE_S * self.rng.random(), arrive)
         else:
-            if fate == "late":
-                self.clock.after(latency, lambda: self._resolve(future, None))
-            delay_s = {"slow": patience_s + 5, "late": LATE_S * self.rng.random()}.get(fate, latency)
-            self.clock.after(delay_s, arrive)
+            self.clock.after(latency, arrive)
             if fate == "duplicated":
-                self.clock.after(latency * (1 + 20 * self.rng.random()), arrive)
+                again = partial(self._arrive_again, arrive, self.service.restarts)
+                self.clock.after(latency * (1 + 20 * self.rng.random()), again)
+
+    def _arrive(self, request: _Request, future: asyncio.Future[Answer | None], latency: float) -> None:
+        body = None if request.content is None else from_json(request.content)
+        answer = self.service.handle(request.method, request.path, body, key=request.key, now=self.clock.now)
+        if request.fate == "lost_answer":
+            if self.rng.random() < 0.5:
+                self._resolve(future, None)
+            return
+        told = Answer(500, {"detail": "broke off"}) if request.fate == "failed_after" else answer
+        self.clock.after(latency, lambda: self._resolve(future, told))
+
+    def _arrive_again(self, arrive: Callable[[], None], restarts: int) -> None:
+        # A service that has lost its memory meanwhile has lost its connections with it.
+        if self.service.restarts == restarts:
+            arrive()
 
     def _resolve(self, future: asyncio.Future[Answer | None], answer: Answer | None) -> None:
         if not self.dead and not future.done():

@@ -63,9 +63,11 @@ class SimulatedService:
         self._done: dict[str, Answer] = {}
         self._odd = False
         self.slugs: dict[str, Slug] = {}
+        self.restarts = 0
 
     def restart(self) -> None:
         """Lose what is in memory: sessions, and which calls were answered."""
+        self.restarts += 1
         for slug in self.slugs.values():
             slug.batches.clear()
         self._done.clear()

@@ -18,10 +18,12 @@ from hud_orchestrator.cli.evaluate.options import (
     MaxTurns,
     ModelNames,
     Output,
+    Reporting,
     Runtime,
     Seed,
     SolvedAt,
     Source,
+    Spans,
     SystemPrompt,
     TaskIds,
     Temperature,
@@ -55,6 +57,8 @@ def evaluate(
     deadline: Deadline = 600,
     seed: Seed = 0,
     solved_at: SolvedAt = 1.0,
+    reporting: Reporting = True,
+    spans: Spans = "tokens",
     output: Output = None,
     as_json: AsJson = False,
     yes: Yes = False,
@@ -88,6 +92,8 @@ def evaluate(
         deadline_s=deadline,
         seed=seed,
         solved_at=solved_at,
+        reporting=reporting,
+        spans=spans,
     )
     place = Place(env_file=env_file, state=state, cache=cache)
     answer_errors(lambda: _evaluate(wanted, place, yes=yes, output=output, as_json=as_json), as_json=as_json)

@@ -1,10 +1,15 @@
-"""Attempt the same tasks with every candidate, one candidate after the other, in the same environments."""
+"""Attempt the same tasks with every candidate, one candidate after the other, in the same environments.
+
+The service is told of every candidate's attempts as of a job of its own: a job has one model.
+"""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+import uuid
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +29,10 @@ from hud_orchestrator.feedback import PolicyCell
 from hud_orchestrator.pacing import PacedGateway
 from hud_orchestrator.placements import placement
 from hud_orchestrator.records import Policy, Rollout, Task, Ticket
-from hud_orchestrator.reporting.witness import Nobody
+from hud_orchestrator.reporting.letters import Job
+from hud_orchestrator.reporting.witness import Nobody, Witness
+from hud_orchestrator.tasksets.rows import common_taskset
+from hud_orchestrator.telling import tells, witness_of
 
 Told = Callable[[Candidate, Rollout], None]
 
@@ -37,6 +45,10 @@ class Measured:
     rollouts: tuple[Rollout, ...]
     """In the order of the tasks, and of the attempts at each."""
     seconds: float
+    job_id: str | None
+    """Of the job that the service was told of, ``None`` when the user wants nothing told."""
+    reports: Counter[str]
+    """How many of the attempts were ``reported`` and ``dropped``."""
 
 
 async def contest(
@@ -59,30 +71,70 @@ async def contest(
     async with AsyncExitStack() as stack:
         attempts_of = await _attempts(stack, loaded, addresses)
         for candidate in contestants:
-            attempts = attempts_of(candidate)
+            job, counts = _job(loaded, addresses, candidate, tasks), Counter[str]()
+            versions = PolicyCell(Policy(version=0, checkpoint=candidate.checkpoint))
+            async with _witness(job, loaded, addresses, versions, counts) as witness:
+                attempts = attempts_of(candidate, versions, witness, job)
+                rollouts, seconds = await _measure(candidate, attempts, tasks, loaded, told)
             measured.append(
-                await _measure(loaded.run.rollout.group_size, candidate, attempts, tasks, loaded, told)
+                Measured(
+                    candidate=candidate,
+                    rollouts=rollouts,
+                    seconds=seconds,
+                    job_id=None if job is None else job.id,
+                    reports=counts,
+                )
             )
     return measured
 
 
+def _job(loaded: LoadedRun, addresses: Addresses, candidate: Candidate, tasks: Sequence[Task]) -> Job | None:
+    run = loaded.run
+    if not tells(run, addresses):
+        return None
+    return Job(
+        id=uuid.uuid4().hex,
+        name=f"eval {run.taskset.train[0].source} {candidate.label}",
+        group_size=run.rollout.group_size,
+        model=candidate.slug,
+        taskset_id=common_taskset(tasks),
+    )
+
+
+@asynccontextmanager
+async def _witness(
+    job: Job | None, loaded: LoadedRun, addresses: Addresses, versions: PolicyCell, counts: Counter[str]
+) -> AsyncGenerator[Witness, None]:
+    if job is None:
+        yield Nobody()
+        return
+    async with witness_of(job, loaded.run, addresses, versions, counts) as told:
+        yield told
+
+
 async def _attempts(
     stack: AsyncExitStack, loaded: LoadedRun, addresses: Addresses
-) -> Callable[[Candidate], Attempts]:
+) -> Callable[[Candidate, PolicyCell, Witness, Job | None], Attempts]:
     """What attempts tasks with a candidate: here, or on the platform."""
     run, most = loaded.run, loaded.run.rollout.concurrency
     hosted = placement_of(run, loaded.resolve) == HOSTED
     url = addresses.api_url if hosted else addresses.gateway_url
     transport = await stack.enter_async_context(Transport(url, addresses.api_key, connections=most + 10))
 
-    def on_the_platform(candidate: Candidate) -> Attempts:
+    def on_the_platform(
+        candidate: Candidate,
+        versions: PolicyCell,
+        _: Witness,  # the platform itself reports what runs there
+        job: Job | None,
+    ) -> Attempts:
         return make_hosted_attempter(
             run,
             transport,
-            _versions(candidate),
+            versions,
             Dispatch(concurrency=most),
             model=candidate.slug,
             checkpoint=_pinned(candidate),
+            job_id=None if job is None else job.id,
         )
 
     if hosted:
@@ -90,23 +142,19 @@ async def _attempts(
     place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hud-orchestrate-eval-")))
     placed = await stack.enter_async_context(placement(loaded, RunDirectory(place)))
 
-    def here(candidate: Candidate) -> Attempts:
+    def here(candidate: Candidate, versions: PolicyCell, witness: Witness, _: Job | None) -> Attempts:
         gateway = Gateway(transport, model=candidate.slug, checkpoint=_pinned(candidate))
         return make_attempter(
             run,
             placed,
             make_agent(run, loaded.path.parent),
             PacedGateway(gateway, most=most),
-            _versions(candidate),
+            versions,
             Dispatch(concurrency=most),
-            Nobody(),
+            witness,
         )
 
     return here
-
-
-def _versions(candidate: Candidate) -> PolicyCell:
-    return PolicyCell(Policy(version=0, checkpoint=candidate.checkpoint))
 
 
 def _pinned(candidate: Candidate) -> str | None:
@@ -114,14 +162,10 @@ def _pinned(candidate: Candidate) -> str | None:
 
 
 async def _measure(
-    group: int,
-    candidate: Candidate,
-    attempts: Attempts,
-    tasks: Sequence[Task],
-    loaded: LoadedRun,
-    told: Told,
-) -> Measured:
-    began = anyio.current_time()
+    candidate: Candidate, attempts: Attempts, tasks: Sequence[Task], loaded: LoadedRun, told: Told
+) -> tuple[tuple[Rollout, ...], float]:
+    """What became of every attempt, and the seconds that they took together."""
+    began, group = anyio.current_time(), loaded.run.rollout.group_size
     tickets = [
         Ticket(group=number, member=member, task=task, purpose="eval", members=group)
         for number, task in enumerate(tasks)
@@ -138,8 +182,4 @@ async def _measure(
     async with anyio.create_task_group() as crew:
         for index in range(len(tickets)):
             crew.start_soon(one, index)
-    return Measured(
-        candidate=candidate,
-        rollouts=tuple(done[index] for index in range(len(tickets))),
-        seconds=anyio.current_time() - began,
-    )
+    return tuple(done[index] for index in range(len(tickets))), anyio.current_time() - began

@@ -39,6 +39,8 @@ def _candidate(one: Measured, scored: Scores, first: Scores) -> dict[str, Any]:
     return {
         "model": one.candidate.slug,
         "checkpoint": one.candidate.checkpoint,
+        "job_id": one.job_id,
+        "reports": dict(one.reports),
         "run_count": scored.attempts,
         "error_count": scored.attempts - scored.graded,
         "elapsed_seconds": round(one.seconds, 3),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -69,5 +69,17 @@ Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the sampling."
 SolvedAt = Annotated[float, typer.Option(help="The least reward that pass@k takes for solved.")]
 Output = Annotated[
     Path | None, typer.Option(help="Write what --json prints to this file too.", metavar="FILE")
+]
+Reporting = Annotated[
+    bool,
+    typer.Option(
+        "--reporting/--no-reporting",
+        help="Report a job for every column of the tables, and every attempt as a trace of it, as "
+        "reporting.enabled of a run file; HUD_TELEMETRY_ENABLED=false turns it off too.",
+    ),
+]
+Spans = Annotated[
+    Literal["tokens", "steps", "none"],
+    typer.Option(help="What is reported of an attempt besides its end, as reporting.spans of a run file."),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before many attempts.")]

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from hud_orchestrator.cli.evaluate.candidates import Candidate, candidates
-from hud_orchestrator.cli.evaluate.contest import Told, contest
+from hud_orchestrator.cli.evaluate.contest import Measured, Told, contest
 from hud_orchestrator.cli.evaluate.document import document
 from hud_orchestrator.cli.evaluate.tables import show_scores
 from hud_orchestrator.cli.evaluate.wanted import Wanted
@@ -69,7 +69,14 @@ async def session(wanted: Wanted, place: Place, *, yes: bool, output: Path | Non
     _tell(whole, output=output, as_json=as_json)
     if not as_json:
         show_scores({one.candidate.label: scored for one, scored in zip(measured, found, strict=True)})
+        _tell_drops(measured)
     return any(scored.graded for scored in found)
+
+
+def _tell_drops(measured: Sequence[Measured]) -> None:
+    for one in measured:
+        if dropped := one.reports["dropped"]:
+            print(f"not reported: {one.candidate.label}: {dropped} of {len(one.rollouts)} attempts")
 
 
 def _check_output(output: Path | None) -> None:

@@ -51,6 +51,8 @@ class Wanted:
     deadline_s: float
     seed: int
     solved_at: float
+    reporting: bool
+    spans: str
 
     def run_file(self) -> LoadedRun:
         """The run file that asks for the same.
@@ -105,6 +107,7 @@ class Wanted:
                 "deadline_s": self.deadline_s,
                 "grading_reserve_s": min(GRADING_RESERVE_S, self.deadline_s / 4),
             },
+            "reporting": {"enabled": self.reporting, "spans": self.spans},
         }
 
 
