@@ -6,6 +6,8 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import anyio
+
 from hud_orchestrator.clients.catalog import Catalog
 from hud_orchestrator.clients.hosted import HostedRollouts
 from hud_orchestrator.errors import ConfigError, RequestRejected, RunFailed
@@ -17,6 +19,11 @@ from hud_orchestrator.settling import Settler
 from hud_orchestrator.store.rollbacks import Rollback, Rollbacks
 from hud_orchestrator.store.trajectories import Trajectories
 from hud_orchestrator.wire import Model
+
+FORKING_S = 180.0
+"""Longest wait for a fork that was asked for before: the base may have to be made or loaded for it."""
+
+FORK_LOOK_S = 2.0
 
 log = get_logger()
 
@@ -106,7 +113,8 @@ async def standing(
                 await settler.history.set("slug", model.model_name)
             await settler.close(step, verdict)
     went_back = await go_back_if_asked(settler, rollbacks, model_name=model.model_name)
-    unended = await trajectories.unended()
+    # Those of the oldest policy come first: they may be too old for the step after.
+    unended = sorted(await trajectories.unended(), key=lambda group: group.oldest_version or 0)
     line = await line_of(settler.history)
     checkpoint = line.head(line.last)
     await settler.regain(model.model_name, checkpoint)
@@ -175,11 +183,22 @@ async def _fork(catalog: Catalog, base: str, *, name: str) -> Model:
     try:
         return await catalog.fork(base, name=name)
     except RequestRejected as error:
+        if error.status != 409:
+            raise
         # A fork whose answer was lost is answered 409 when it is asked for again.
-        found = await catalog.find(name, whole=True) if error.status == 409 else None
+        found = await _forked(catalog, name)
         if found is None:
             raise
         return found
+
+
+async def _forked(catalog: Catalog, name: str) -> Model | None:
+    """The fork of that name, which is listed only when it has been made."""
+    until = anyio.current_time() + FORKING_S
+    while (found := await catalog.find(name, whole=True)) is None and anyio.current_time() < until:
+        log.info("model.awaited", slug=name)
+        await anyio.sleep(FORK_LOOK_S)
+    return found
 
 
 async def _fork_anew(catalog: Catalog, model: Model, base: str | None) -> Model:

@@ -166,6 +166,20 @@ def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:
         Database(path)
 
 
+async def test_a_store_that_is_damaged_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    database = Database(path)
+    for number in range(50):
+        await Trajectories(database).add(group(number), ending=None)
+    database.close()
+    with path.open("r+b") as file:
+        file.seek(8 * 4096)
+        file.write(b"\xff" * (path.stat().st_size - 8 * 4096))
+
+    with pytest.raises(StateError, match="damaged"):
+        await Trajectories(Database(path)).unended()
+
+
 def test_a_store_of_a_later_program_is_left_alone(tmp_path: Path) -> None:
     Database(tmp_path / "store.db").close()
     connection = sqlite3.connect(tmp_path / "store.db")
