@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections import Counter, deque
@@ -107,7 +108,7 @@ class Scoreboard:
         self.staleness = step.metrics["staleness_max"]
         self.record(
             {
-                **step.metrics,
+                **{name: value if math.isfinite(value) else None for name, value in step.metrics.items()},
                 **{name: round(read(), 4) for name, read in self.gauges.items()},
                 "kind": "step",
                 "step": step.number,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -47,7 +48,7 @@ from hud_orchestrator.rules.settlement import Applied
 from hud_orchestrator.settling import Flawed, Settler, norms
 from hud_orchestrator.store.ledger import CallKind, Ledger, PlannedStep
 from hud_orchestrator.streams import offer
-from hud_orchestrator.wire import BackwardRequest
+from hud_orchestrator.wire import BackwardRequest, ForwardBackwardResult
 
 T = TypeVar("T")
 
@@ -77,6 +78,8 @@ class Trainer:
     learning_rate: Callable[[int], float]
     """Of a step; read anew whenever it is needed, and the same while the step is in hand."""
     recipe: Recipe
+    skips_not_finite: bool
+    """Whether a step that is refused ``ATTEMPTS`` times is skipped, for a guard to see; else the run ends."""
     kept: Callable[[], Awaitable[Collection[str]]]
     """Checkpoints that the run may still want to go back to."""
     differentiate: Differentiate | None = None
@@ -137,10 +140,23 @@ async def _take(trainer: Trainer, batch: Batch) -> Step:
         except (OutcomeUnknown, RequestRejected, Flawed) as error:
             if isinstance(error, FencedOff) or getattr(error, "status", CONFLICT) != CONFLICT:
                 raise
-            taken = await _settled(trainer, batch, error, last=left == 0)
+            hopeless = left == 0 and isinstance(error, RequestRejected) and trainer.skips_not_finite
+            taken = await _settled(trainer, batch, error, last=left == 0 and not hopeless)
+            if hopeless and taken is None:
+                taken = await _not_finite(trainer, batch)
         if taken is not None:
             return replace(taken, seconds=anyio.current_time() - began)
     raise AssertionError("the last attempt returns or raises")
+
+
+async def _not_finite(trainer: Trainer, batch: Batch) -> Step:
+    """Skip a step that the service refuses whenever it is tried: its numbers are not finite."""
+    metrics = {**_batch_metrics(batch), "loss": math.nan}
+    numbers = [group.number for group in batch.groups]
+    await trainer.ledger.skipped(
+        await _plan(trainer, batch), metrics=metrics, groups=numbers, ending=Ending.NOT_FINITE
+    )
+    return _step(trainer, batch, None, metrics)
 
 
 async def _plan(trainer: Trainer, batch: Batch) -> int:
@@ -223,7 +239,7 @@ async def _accumulate(trainer: Trainer, batch: Batch, plan: int) -> tuple[Ending
     for request in forward_backward_requests(batch, trainer.recipe):
         send = partial(trainer.training.forward_backward, request)
         # Of several calls, the figures of the first, which has the whole groups.
-        figures = (await _once(trainer.ledger, "forward_backward", plan, send)).metrics | figures
+        figures = _figures(await _once(trainer.ledger, "forward_backward", plan, send)) | figures
     return None, figures
 
 
@@ -240,7 +256,11 @@ async def _by_our_loss(
         return Ending.NO_GRADIENT, figures
     backward = BackwardRequest(forward_id=forward.forward_id, weights=weights, metrics=figures)
     send = partial(trainer.training.backward, backward)
-    return None, (await _once(trainer.ledger, "backward", plan, send)).metrics
+    return None, _figures(await _once(trainer.ledger, "backward", plan, send))
+
+
+def _figures(result: ForwardBackwardResult) -> dict[str, float]:
+    return {**result.metrics, **dict.fromkeys(result.not_finite, math.nan)}
 
 
 async def _once(ledger: Ledger, kind: CallKind, plan: int, send: Callable[..., Awaitable[T]]) -> T:

@@ -50,7 +50,7 @@ def assert_consistent(run: Runner, tree: list[dict[str, Any]], *, steps: int = S
     assert run.query("SELECT DISTINCT state FROM rollbacks") == [("done",)]
     rows = run.query(
         "SELECT number, state, checkpoint, head_before, groups FROM steps"
-        " WHERE state IN ('applied', 'rolled_back') ORDER BY id"
+        " WHERE state IN ('applied', 'rolled_back') AND checkpoint IS NOT NULL ORDER BY id"
     )
     assert {checkpoint: head for _, _, checkpoint, head, _ in rows} == {
         node["id"]: node["prev_model_checkpoint_id"] for node in tree
@@ -243,3 +243,24 @@ def test_a_pause_ends_the_run_once_and_a_lowered_rate_stays_low(remote_run: Runn
     ]  # fmt: skip
     rates = [rate for (rate,) in remote_run.query("SELECT learning_rate FROM steps ORDER BY number")]
     assert rates == pytest.approx([1e-4, 5e-5, 2.5e-5, 2e-5, 2e-5])
+
+
+def test_a_loss_that_is_not_finite_is_a_step_that_a_guard_goes_back_from(
+    remote_run: Runner, checkpoints: Tree
+) -> None:
+    asynchronous(
+        remote_run,
+        guards=[{"metric": "loss", "not_finite": True, "action": "roll_back", "steps": 2, "factor": 0.5}],
+    )
+    remote_run.write(run={"steps": 4})
+    # The service refuses whatever is tried on top of step 2.
+    with lossy(remote_run.environ["HUD_RL_URL"], suffix="/forward-backward", nth=3, loss="conflict") as proxy:
+        done = remote_run.run(HUD_RL_URL=proxy.url)
+
+    assert done.returncode == 0, done.stderr
+    assert_consistent(remote_run, checkpoints(remote_run.config["model"]["slug"]), steps=4)
+    assert remote_run.query("SELECT to_step, from_step FROM rollbacks") == [(1, 3)]
+    assert remote_run.query("SELECT detail FROM firings") == [("loss nan is not finite",)]
+    assert remote_run.query("SELECT count(*) > 0 FROM groups WHERE ending = 'not_finite'") == [(1,)]
+    rates = remote_run.query("SELECT DISTINCT learning_rate FROM steps WHERE state = 'applied' ORDER BY 1")
+    assert rates == [(5e-5,), (1e-4,)]
