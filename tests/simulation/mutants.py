@@ -81,6 +81,15 @@ MUTANTS = {
         "node = await trainer.settler.confirm(await _open(trainer), answer.checkpoint_id)",
         'node = __import__("hud_orchestrator.wire").wire.Checkpoint(id=answer.checkpoint_id)',
     ),
+    "keep_groups_of_the_steps_that_are_left": Mutant(
+        "store.rollbacks", "WHERE group_number = number AND (version_max > :step OR remote = 1)", "WHERE 0"
+    ),
+    "cut_the_history_before_the_head_is_set": Mutant(
+        "rewinding",
+        "    try:\n        await settler.move_head(",
+        "    await rollbacks.done(rollback, from_step=line.last, from_checkpoint=head)\n"
+        "    try:\n        await settler.move_head(",
+    ),
     "train_on_what_is_too_old": Mutant(
         "rules.batching", "self._step - 1 - group.oldest_version > self._staleness", "False"
     ),

@@ -19,7 +19,8 @@ def loaded_run(directory: Path, seed: int, steps: int, mix: Mix) -> LoadedRun:
     directory.mkdir(parents=True)
     tasks = directory / "tasks.json"
     tasks.write_text(TASKS)
-    run = _run_file(steps, mix.staleness, mix.groups_per_step, "drop" if mix.drops else "redo")
+    on_lost_step = "drop" if mix.drops else "redo"
+    run = _run_file(steps, mix.staleness, mix.groups_per_step, on_lost_step, mix.back)
     source = run.taskset.train[0].model_copy(update={"source": str(tasks)})
     run = run.model_copy(
         update={
@@ -32,8 +33,19 @@ def loaded_run(directory: Path, seed: int, steps: int, mix: Mix) -> LoadedRun:
 
 
 @lru_cache
-def _run_file(steps: int, staleness: int, groups_per_step: int, on_lost_step: str) -> RunFile:
+def _run_file(
+    steps: int, staleness: int, groups_per_step: int, on_lost_step: str, back: tuple[int, int] | None
+) -> RunFile:
     """Checked once: that takes as long as some steps."""
+    guards = []
+    if back is not None:
+        # Goes back twice, and pauses the run whenever it would once more.
+        guards = [
+            {
+                "metric": "reward_mean", "above": -1, "in_a_row": back[0], "cool_down": 8,
+                "action": "roll_back", "steps": back[1], "most": 2,
+            }
+        ]  # fmt: skip
     return RunFile.model_validate(
         {
             "run": {"name": "it", "steps": steps},
@@ -49,6 +61,7 @@ def _run_file(steps: int, staleness: int, groups_per_step: int, on_lost_step: st
             "trainer": {
                 "learning_rate": {"peak": 1e-3}, "call_timeout_s": 60, "on_lost_step": on_lost_step,
             },
+            "guards": guards,
             "reporting": {"enabled": False},
         }
     )  # fmt: skip
