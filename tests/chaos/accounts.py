@@ -46,6 +46,8 @@ class Kept:
     """Fresh, and not yet needed when the run was done: not counted either."""
     used: int = 0
     """Fresh, and trained on or judged to have no gradient, without another attempt."""
+    just_now: int = 0
+    """Of those that were lost, how many were graded at the very end, and perhaps not known to the daemon."""
     why: Counter[str] = field(default_factory=Counter)
     """Fresh, and sampled again or dropped: how many, by the reason."""
 
@@ -57,10 +59,15 @@ class Kept:
     @property
     def share(self) -> float:
         """Of the fresh ones, how many were used."""
-        return self.used / (self.used + self.lost) if self.used + self.lost else 1.0
+        return self.used / max(1, self.used + self.lost)
+
+    @property
+    def share_known(self) -> float:
+        """Of the fresh ones that the daemon has surely been told of, how many were used."""
+        return self.used / max(1, self.used + self.lost - self.just_now)
 
     def __iadd__(self, other: Kept) -> Kept:
-        for name in ("finished", "stale", "waiting", "used"):
+        for name in ("finished", "stale", "waiting", "used", "just_now"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.why.update(other.why)
         return self
@@ -126,8 +133,10 @@ class Accounts:
                     kept.used += 1
                 elif name not in death.versions:
                     gone.add(name)  # it died with this daemon, and the next ones never had it
-                    age = "in its last 0.1 s" if death.graded[name] < JUST_NOW_S else "earlier"
-                    kept.why[f"graded {age} and not on disk ({death.cause})"] += 1
+                    young = death.graded[name] < JUST_NOW_S
+                    kept.just_now += young
+                    age = f"in its last {JUST_NOW_S:g} s" if young else "earlier"
+                    kept.why[f"graded {age}, not on disk ({death.cause})"] += 1
                 else:
                     kept.why[f"{endings.get(name, 'forgotten')} ({death.cause})"] += 1
         return kept

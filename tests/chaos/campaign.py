@@ -37,6 +37,8 @@ class Report:
 
     arrangement: Arrangement
     faults: Counter[str] = field(default_factory=Counter)
+    mounted: bool = False
+    """Whether a full disk is a small file system of its own, and not a limit on the size of files."""
     kills: int = 0
     starts: int = 0
     codes: Counter[int] = field(default_factory=Counter)
@@ -56,6 +58,7 @@ def campaign(
     """
     report, accounts = Report(arrangement), Accounts()
     with World(directory, arrangement, Random(seed), steps=steps, cache=cache, quick=quick) as world:
+        report.mounted = world.disks["run"].mounted
         world.start_service()
         _start(world, report)
         while not _done(world, report, accounts):

@@ -12,7 +12,7 @@ from tests.chaos.campaign import campaign
 def test_real_kills_repeat_and_lose_nothing(tmp_path: Path, cache_home: Path) -> None:
     prepare("tiny", cache_dir=cache_home, seed=LocalSection().warm_start_seed)
 
-    report = campaign(tmp_path, "apart", seed=3, kills=5, steps=8, cache=cache_home, quick=True)
+    report = campaign(tmp_path, "apart", seed=3, kills=3, steps=16, cache=cache_home, quick=True)
 
-    assert report.counted["steps"] == 8
-    assert report.kills >= 1
+    assert report.faults
+    assert report.counted["steps"] == 16

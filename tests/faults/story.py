@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +65,7 @@ class Story:
         self.staleness = staleness
         self.clock = Clock()
         given = {"list_lag_s": 0.0, "gateway_lag_s": 0.0, **lags}
-        self.service = SimulatedService(Random(1), idempotent=True, counts=True, **given)
+        self.service = SimulatedService(Random(1), idempotent=True, counts=True, leases=False, **given)
         self._lives = seed
         self.loaded = _loaded(directory, steps, staleness)
 
@@ -139,7 +139,7 @@ class Story:
         (slug,) = self.service.slugs.values()
         body = {"inputs": [{"trace_id": trace}]}
         path = f"/v1/models/{slug.id}/train/{call}"
-        assert self.service.handle("POST", path, body, key=None, now=self.clock.now).status == 200
+        assert self.service.handle("POST", path, body, key=None, token=None, now=self.clock.now).status == 200
 
     def _chain(self) -> list[Node]:
         """The history of the head, oldest first."""
@@ -167,7 +167,13 @@ class _Network(SimulatedNetwork):
         self._seen: Counter[str] = Counter()
 
     async def carry(
-        self, method: str, path: str, content: bytes | None, *, key: str | None, patience_s: float
+        self,
+        method: str,
+        path: str,
+        content: bytes | None,
+        *,
+        headers: Mapping[str, str] | None,
+        patience_s: float,
     ) -> Reply:
         name = path.rsplit("/", 1)[-1]
         self._seen[name] += 1
@@ -175,7 +181,7 @@ class _Network(SimulatedNetwork):
         if isinstance(fate, int):
             return Reply(status=fate, headers={}, content=b'{"detail": "said by the story"}')
         self.weather = Weather(**({fate: 1.0} if fate else {}))  # type: ignore[arg-type]
-        return await super().carry(method, path, content, key=key, patience_s=patience_s)
+        return await super().carry(method, path, content, headers=headers, patience_s=patience_s)
 
 
 class _Disk(SimulatedDisk):

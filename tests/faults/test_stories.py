@@ -59,7 +59,7 @@ def test_a_gradient_that_arrives_after_its_call_was_given_up_reaches_no_other_st
 def test_a_service_that_restarts_in_the_middle_of_a_step_costs_that_step_once_more(story: Story) -> None:
     def restarts(request: Request) -> None:
         if (request.name, request.nth) == ("optim-step", 2):
-            story.service.restart()
+            story.service.restart(story.clock.now)
 
     end = story.live(restarts)
 
@@ -98,8 +98,10 @@ def test_a_service_that_is_away_for_an_hour_ends_the_run_with_69_and_the_next_st
 def test_a_fork_whose_answer_was_lost_is_waited_for_until_it_has_been_made(story: Story) -> None:
     handle, looks = story.service.handle, iter(range(3))
 
-    def slowly(method: str, path: str, body: Any, *, key: str | None, now: float) -> Answer:
-        answer = handle(method, path, body, key=key, now=now)
+    def slowly(
+        method: str, path: str, body: Any, *, key: str | None, token: int | None, now: float
+    ) -> Answer:
+        answer = handle(method, path, body, key=key, token=token, now=now)
         if path == "/v2/models" and story.service.slugs and next(looks, None) is not None:
             answer.body["items"].pop()  # it has been asked for, and is still being made
             answer.body["total"] -= 1

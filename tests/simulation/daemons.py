@@ -9,7 +9,7 @@ from random import Random
 from typing import Literal
 
 from hud_orchestrator.config.load import LoadedRun
-from hud_orchestrator.errors import ExitCode, HeadMoved, leaves
+from hud_orchestrator.errors import ExitCode, FencedOff, HeadMoved, leaves
 from tests.simulation.clock import Clock
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.environments import SimulatedPlacement
@@ -99,7 +99,7 @@ class Daemon:
         self.codes.append(end.code)
         if end.left:
             raise Broken(f"{end.left} tasks or timers were left behind")
-        moved = end.error and [leaf for leaf in leaves(end.error) if isinstance(leaf, HeadMoved)]
+        moved = end.error and [leaf for leaf in leaves(end.error) if isinstance(leaf, HeadMoved | FencedOff)]
         if moved and self.alone:
             raise Broken(f"took itself for somebody else: {moved[0]}") from end.error
         self.over = end.code in (ExitCode.DONE, ExitCode.HEAD_MOVED)
