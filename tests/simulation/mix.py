@@ -72,7 +72,7 @@ class Mix:
                 duplicated=some(0.05) if idempotent and (counts or leases) else 0.0,
                 late=some(0.03),
                 slow=some(0.03),
-                late_gradients=leases or (counts and restart_every_s is None),
+                late_gradients=None if leases else counts and restart_every_s is None and rng.random() < 0.5,
                 latency_s=rng.choice((0.01, 0.05, 0.5)),
             ),
             ends=tuple(rng.choice(kinds) for _ in range(rng.choice((0, 0, 0, 1, 1, 1, 2, 2, 3, 6)))),
