@@ -95,8 +95,10 @@ MUTANTS = {
         "if verdict.strays or (step.may_have_accumulated and keeps_gradients):",
         "if verdict.strays:",
     ),
-    "do_not_look_after_the_head": Mutant(
-        "stages.train", 'await settler.regain("the model", head)', "await anyio.sleep(0)"
+    "skip_a_step_without_looking_at_the_head": Mutant(
+        "stages.train",
+        'await trainer.settler.regain("the model", trainer.policy.current.checkpoint)',
+        "await anyio.sleep(0)",
     ),
 }
 
