@@ -266,7 +266,7 @@ def test_what_a_notebook_left_before_a_run_began_is_in_no_step_of_it(tmp_path: P
     assert not any("somebody-elses" in node.traces for node in slug.nodes)
 
 
-def test_a_late_request_of_ours_that_moves_the_head_while_a_batch_is_sampled_is_undone(story: Story) -> None:
+def test_a_late_request_of_ours_that_moves_the_head_is_undone(story: Story) -> None:
     def set_head(request: Request) -> str | None:
         slugs = list(story.service.slugs.values())
         if slugs and request.name == "completions" and len(slugs[0].nodes) == 3 and not late:

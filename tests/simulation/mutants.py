@@ -34,7 +34,7 @@ MUTANTS = {
     ),
     "step_on_a_call_of_unknown_outcome": Mutant(
         "stages.train",
-        '        figures = (await _once(trainer.ledger, "forward_backward", plan, send)).metrics | figures',
+        '        figures = _figures(await _once(trainer.ledger, "forward_backward", plan, send)) | figures',
         '        try:\n            await _once(trainer.ledger, "forward_backward", plan, send)\n'
         "        except OutcomeUnknown:\n            pass",
     ),
