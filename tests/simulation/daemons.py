@@ -24,7 +24,7 @@ LIVES = 1000
 
 RESTARTED = frozenset(
     {ExitCode.OUTCOME_UNKNOWN, ExitCode.UNREACHABLE, ExitCode.INTERRUPTED, ExitCode.ABORTED,
-     ExitCode.STATE_UNWRITABLE}
+     ExitCode.STATE_UNWRITABLE, ExitCode.PAUSED}
 )  # fmt: skip
 """Codes after which the README says that another start goes on."""
 

@@ -44,6 +44,8 @@ class Mix:
     """Whether the daemon computes the loss."""
     rival: bool
     """Whether somebody else trains the same model."""
+    back: tuple[int, int] | None
+    """After how many steps a guard has the run go back, and by how many."""
 
     @classmethod
     def of(cls, rng: Random) -> Mix:
@@ -52,6 +54,8 @@ class Mix:
         def some(largest: float) -> float:
             return largest * rng.random() if rng.random() < 0.4 else 0.0
 
+        # Of a stream of its own, so that seeds without it are what they were before there was any.
+        apart = Random(rng.getstate()[1][1])
         idempotent = rng.random() < 0.7
         leases = rng.random() < 0.3
         # A late gradient in a checkpoint that nobody counts cannot be told from what belongs there, nor
@@ -86,4 +90,5 @@ class Mix:
             drops=rng.random() < 0.1,
             own_loss=rng.random() < 0.003,  # torch takes seconds to load
             rival=rng.random() < 0.05,
+            back=(apart.randint(2, 6), apart.randint(1, 4)) if apart.random() < 0.3 else None,
         )
