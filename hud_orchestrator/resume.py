@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import anyio
 
@@ -12,7 +12,7 @@ from hud_orchestrator.clients.catalog import Catalog
 from hud_orchestrator.clients.hosted import HostedRollouts
 from hud_orchestrator.errors import ConfigError, RequestRejected, RunFailed
 from hud_orchestrator.logs import get_logger
-from hud_orchestrator.records import Ending, Group, Policy
+from hud_orchestrator.records import Dropped, Ending, Group, Policy
 from hud_orchestrator.rewinding import go_back_if_asked, line_of
 from hud_orchestrator.rules.settlement import NotApplied
 from hud_orchestrator.settling import Settler
@@ -44,6 +44,8 @@ class Standing:
     """What has just led here, if the run has not simply gone on."""
     ended: frozenset[int]
     """Groups that are over."""
+    dropped: Mapping[int, Sequence[Dropped]] = field(default_factory=dict)
+    """Those of them that were tried for a step which is not over, by the step."""
     waiting: tuple[Group, ...]
     """Groups that are finished and not trained on."""
     begun: tuple[Group, ...] = ()
@@ -123,6 +125,7 @@ async def standing(
         abandoned=frozenset(await rollbacks.abandoned()),
         went_back=went_back,
         ended=frozenset(await trajectories.ended()),
+        dropped=await trajectories.dropped(after=line.last),
         waiting=tuple(group for group in unended if group.whole),
         begun=tuple(group for group in unended if not group.whole),
     )

@@ -14,7 +14,18 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from hud_orchestrator.records import Ending, Group, Outcome, Phase, Rollout, Sample, Task, Ticket, Visit
+from hud_orchestrator.records import (
+    Dropped,
+    Ending,
+    Group,
+    Outcome,
+    Phase,
+    Rollout,
+    Sample,
+    Task,
+    Ticket,
+    Visit,
+)
 from hud_orchestrator.steps import EpisodeStep
 from hud_orchestrator.store.database import Database, rows
 
@@ -84,6 +95,31 @@ class Trajectories:
         for row in found:
             members.setdefault(row["number"], []).append(rollout_of(row))
         return [Group(number=number, rollouts=tuple(group)) for number, group in members.items()]
+
+    async def dropped(self, *, after: int) -> dict[int, list[Dropped]]:
+        """Groups whose rewards were no good for a step after step *after*, by the step they were tried for.
+
+        What failed is not among them: it says nothing about the task, and may well work now.
+        """
+        found = await self._database.read(
+            "SELECT number, ending, step, rewards, (SELECT json_group_array(outcome) FROM rollouts"
+            " WHERE group_number = number) AS outcomes FROM groups"
+            " WHERE step > ? AND rollback IS NULL AND ending IN (?, ?) ORDER BY number",
+            after,
+            Ending.NO_SPREAD,
+            Ending.PARTIAL,
+        )
+        dropped: dict[int, list[Dropped]] = {}
+        for row in found:
+            dropped.setdefault(row["step"], []).append(
+                Dropped(
+                    number=row["number"],
+                    ending=Ending(row["ending"]),
+                    outcomes=tuple(Outcome(outcome) for outcome in json.loads(row["outcomes"])),
+                    rewards=tuple(json.loads(row["rewards"])),
+                )
+            )
+        return dropped
 
     async def ended(self) -> set[int]:
         """Numbers of the groups that have ended."""

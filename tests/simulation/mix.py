@@ -44,6 +44,8 @@ class Mix:
     """Whether the daemon computes the loss."""
     rival: bool
     """Whether somebody else trains the same model."""
+    back: tuple[int, int] | None
+    """After how many steps a guard has the run go back, and by how many."""
 
     @classmethod
     def of(cls, rng: Random) -> Mix:
@@ -52,6 +54,8 @@ class Mix:
         def some(largest: float) -> float:
             return largest * rng.random() if rng.random() < 0.4 else 0.0
 
+        # Of a stream of its own, so that seeds without it are what they were before there was any.
+        apart = Random(rng.getstate()[1][1])
         idempotent = rng.random() < 0.7
         leases = rng.random() < 0.3
         # A late gradient in a checkpoint that nobody counts cannot be told from what belongs there, nor
@@ -68,7 +72,7 @@ class Mix:
                 duplicated=some(0.05) if idempotent and (counts or leases) else 0.0,
                 late=some(0.03),
                 slow=some(0.03),
-                late_gradients=leases or (counts and restart_every_s is None),
+                late_gradients=None if leases else counts and restart_every_s is None and rng.random() < 0.5,
                 latency_s=rng.choice((0.01, 0.05, 0.5)),
             ),
             ends=tuple(rng.choice(kinds) for _ in range(rng.choice((0, 0, 0, 1, 1, 1, 2, 2, 3, 6)))),
@@ -86,4 +90,5 @@ class Mix:
             drops=rng.random() < 0.1,
             own_loss=rng.random() < 0.003,  # torch takes seconds to load
             rival=rng.random() < 0.05,
+            back=(apart.randint(2, 6), apart.randint(1, 4)) if apart.random() < 0.3 else None,
         )

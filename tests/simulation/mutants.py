@@ -34,7 +34,7 @@ MUTANTS = {
     ),
     "step_on_a_call_of_unknown_outcome": Mutant(
         "stages.train",
-        '        figures = (await _once(trainer.ledger, "forward_backward", plan, send)).metrics | figures',
+        '        figures = _figures(await _once(trainer.ledger, "forward_backward", plan, send)) | figures',
         '        try:\n            await _once(trainer.ledger, "forward_backward", plan, send)\n'
         "        except OutcomeUnknown:\n            pass",
     ),
@@ -75,6 +75,15 @@ MUTANTS = {
     "take_an_answer_for_proof": Mutant(
         "settling", "if node is not None and (wrong := flaw(node, claim)) is not None:", "if wrong := None:"
     ),
+    "keep_groups_of_the_steps_that_are_left": Mutant(
+        "store.rollbacks", "WHERE group_number = number AND (version_max > :step OR remote = 1)", "WHERE 0"
+    ),
+    "cut_the_history_before_the_head_is_set": Mutant(
+        "rewinding",
+        "    try:\n        await settler.move_head(",
+        "    await rollbacks.done(rollback, from_step=line.last, from_checkpoint=head)\n"
+        "    try:\n        await settler.move_head(",
+    ),
     "train_on_what_is_too_old": Mutant(
         "rules.batching", "if self._step - 1 - group.oldest_version > self._staleness", "if False"
     ),
@@ -95,8 +104,10 @@ MUTANTS = {
         "if verdict.strays or (step.may_have_accumulated and keeps_gradients):",
         "if verdict.strays:",
     ),
-    "do_not_look_after_the_head": Mutant(
-        "stages.train", 'await settler.regain("the model", head)', "await anyio.sleep(0)"
+    "skip_a_step_without_looking_at_the_head": Mutant(
+        "stages.train",
+        'await trainer.settler.regain("the model", trainer.policy.current.checkpoint)',
+        "await anyio.sleep(0)",
     ),
 }
 

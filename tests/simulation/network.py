@@ -28,6 +28,9 @@ FATES = (
     "slow",
 )
 
+REPEATED = frozenset({"duplicated", "late", "slow"})
+"""Those after which a request arrives when its sender does not reckon with it."""
+
 LATE_S = 30.0
 """Seconds that a request may be under way when its sender has given it up."""
 
@@ -54,8 +57,8 @@ class Weather:
     """The connection breaks off, and some seconds later it arrives all the same."""
     slow: float = 0.0
     """It is done only after the client has given up."""
-    late_gradients: bool = True
-    """Whether a gradient can be late or slow, too."""
+    late_gradients: bool | None = None
+    """Whether a gradient can be late or a new head, or, at a service that tells late calls, both."""
     latency_s: float = 0.05
 
     def fate(self, rng: Random) -> str:
@@ -126,7 +129,7 @@ class SimulatedNetwork:
         if self.dead:
             await asyncio.Event().wait()
         fate = self.weather.fate(self.rng)
-        if fate in ("late", "slow") and path.endswith("backward") and not self.weather.late_gradients:
+        if fate in REPEATED and self._could_hide(path):
             fate = "fine"
         self.tell(f"{method} {path.rsplit('/', 1)[-1]} {fate}")
         if fate == "refused":
@@ -148,6 +151,14 @@ class SimulatedNetwork:
         if answer is None:
             raise NoAnswer("broke off", connected=True)
         return Reply(status=answer.status, headers=answer.headers, content=to_json(answer.body))
+
+    def _could_hide(self, path: str) -> bool:
+        """Whether a request that comes late could put one gradient in the place of another.
+
+        It is either such a gradient, or what would make room for one.
+        """
+        gradients = self.weather.late_gradients
+        return gradients is not None and path.endswith("/head" if gradients else "backward")
 
     def _dispatch(self, request: _Request, future: asyncio.Future[Answer | None]) -> None:
         """Decide when it arrives and what comes back."""

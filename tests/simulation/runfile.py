@@ -21,7 +21,13 @@ def loaded_run(directory: Path, seed: int, steps: int, mix: Mix) -> LoadedRun:
     tasks = directory / "tasks.json"
     tasks.write_text(TASKS)
     run = _run_file(
-        steps, mix.staleness, mix.groups_per_step, drops=mix.drops, waits=mix.waits, own_loss=mix.own_loss
+        steps,
+        mix.staleness,
+        mix.groups_per_step,
+        drops=mix.drops,
+        waits=mix.waits,
+        own_loss=mix.own_loss,
+        back=mix.back,
     )
     source = run.taskset.train[0].model_copy(update={"source": str(tasks)})
     run = run.model_copy(
@@ -36,9 +42,25 @@ def loaded_run(directory: Path, seed: int, steps: int, mix: Mix) -> LoadedRun:
 
 @lru_cache
 def _run_file(
-    steps: int, staleness: int, groups_per_step: int, *, drops: bool, waits: bool, own_loss: bool
+    steps: int,
+    staleness: int,
+    groups_per_step: int,
+    *,
+    drops: bool,
+    waits: bool,
+    own_loss: bool,
+    back: tuple[int, int] | None,
 ) -> RunFile:
     """Checked once: that takes as long as some steps."""
+    guards = []
+    if back is not None:
+        # Goes back twice, and pauses the run whenever it would once more.
+        guards = [
+            {
+                "metric": "reward_mean", "above": -1, "in_a_row": back[0], "cool_down": 8,
+                "action": "roll_back", "steps": back[1], "most": 2,
+            }
+        ]  # fmt: skip
     return RunFile.model_validate(
         {
             "run": {"name": "it", "steps": steps},
@@ -57,6 +79,7 @@ def _run_file(
                 "loss": f"{CLIENT}importance_sampling" if own_loss else "importance_sampling",
                 "on_other_trainer": "wait" if waits else "refuse",
             },
+            "guards": guards,
             "reporting": {"enabled": False},
         }
     )  # fmt: skip

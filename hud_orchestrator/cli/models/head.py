@@ -58,17 +58,15 @@ def head(
 async def _lease(addresses: Addresses, model_id: str) -> WriterLease | None:
     """Who trains the model, where the service knows."""
     from hud_orchestrator.clients.transport import Transport
-    from hud_orchestrator.clients.writer_lease import NO_LEASES, WriterLeases
-    from hud_orchestrator.errors import RequestRejected
+    from hud_orchestrator.clients.writer_lease import WriterLeases
+    from hud_orchestrator.errors import ServiceError
 
     async with Transport(addresses.rl_url, addresses.api_key) as transport:
         try:
             return await WriterLeases(transport).show(model_id)
-        except RequestRejected as error:
-            # A base model has none either.
-            if error.status in (*NO_LEASES, 422):
-                return None
-            raise
+        except ServiceError:
+            # The head is what was asked for; and a base model has no lease.
+            return None
 
 
 def _tell(model: Model, node: Checkpoint | None, lease: WriterLease | None, *, as_json: bool) -> None:
