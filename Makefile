@@ -7,16 +7,16 @@ STAMP := $(VENV)/.set-up
 SDK_VENV := .venv-interop
 SDK_STAMP := $(SDK_VENV)/.set-up
 
-.PHONY: quickstart smollm2 game2048 test simulate fuzz interop check format bench docs clean
+.PHONY: quickstart smollm2 game2048 test simulate chaos fuzz interop check format bench docs clean
 
 quickstart: $(STAMP)  ## train the tiny model on the embedded service
-	$(BIN)/hud-orchestrate run configs/quickstart.yaml --fresh
+	$(BIN)/hud-orchestrate run configs/quickstart.yaml --fresh --yes
 
 smollm2: $(STAMP)  ## improve a real pretrained 135M model, about ten minutes
-	$(BIN)/hud-orchestrate run configs/smollm2.yaml --fresh
+	$(BIN)/hud-orchestrate run configs/smollm2.yaml --fresh --yes
 
 game2048: $(STAMP)  ## teach the tiny model to play 2048 with a tool, some minutes
-	$(BIN)/hud-orchestrate run configs/game2048.yaml --fresh
+	$(BIN)/hud-orchestrate run configs/game2048.yaml --fresh --yes
 
 test: $(STAMP)  ## the test suite, in parallel
 	$(BIN)/pytest -n auto --dist worksteal
@@ -27,6 +27,9 @@ simulate: $(STAMP)  ## whole runs with faults on a virtual clock: fresh seeds, f
 
 fuzz: $(STAMP)  ## what the service's OpenAPI document allows and forbids, for FUZZ_SECONDS (300)
 	$(BIN)/python -m tests.fuzz
+
+chaos: $(STAMP)  ## kill the daemon and its service at random moments, CHAOS_KILLS times (300), and count
+	$(BIN)/python -m tests.chaos --kills $${CHAOS_KILLS:-300}
 
 interop: $(SDK_STAMP)  ## the released hud SDK against the embedded service
 	$(BIN)/python -m tests.interop

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.bookkeeping import Bookkeeping, bookkeeping
 from benchmarks.http_clients import http_clients
 from benchmarks.measure import Row
 from benchmarks.placements import placements
@@ -19,12 +20,29 @@ def main() -> None:
         _add(table, rows)
     Console().print(table)
     Console().print(_reporting(told()))
+    Console().print(_bookkeeping(bookkeeping()))
 
 
 def _reporting(rows: list[Told]) -> Table:
     table = Table("told about each rollout", "ms of wall time", "its pace", "ms of processor time", "ratio")
     for row in rows:
         table.add_row(row.who, f"{row.wall_ms:.3f}", f"{row.pace:.3f}", f"{row.cpu_ms:.3f}", f"{row.cpu:.2f}")
+    return table
+
+
+def _bookkeeping(found: Bookkeeping) -> Table:
+    table = Table("a step of the quickstart, with the ledger and the store", "")
+    lower, median, upper = found.ratios
+    for what, value in {
+        "seconds with them": f"{found.with_s:.3f}",
+        "seconds without": f"{found.without_s:.3f}",
+        "ratio, median of pairs": f"{median:.3f}",
+        "ratio, quartiles": f"{lower:.3f} to {upper:.3f}",
+        "training waits for the store": f"{found.waited:.2%} of the time",
+        "the store's thread is at work": f"{found.busy:.2%} of the time",
+        "and uses a processor": f"{found.cpu:.2%} of the time",
+    }.items():
+        table.add_row(what, value)
     return table
 
 

@@ -237,6 +237,7 @@ def _trainer(
         policy=policy,
         learning_rate=lambda step: planned.learning_rate(step) * watch.scale,
         recipe=recipe(run),
+        skips_not_finite=any(guard.not_finite for guard in run.guards),
         kept=watch.kept,
         differentiate=differentiate,
     )

@@ -12,6 +12,7 @@ service/           state and log of the embedded service
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,9 +63,14 @@ class RunDirectory:
         if not self.path.exists():
             return None
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        kept = self.path.with_name(f"{self.path.name}.{stamp}")
+        name = f"{self.path.name}.{stamp}"
+        names = itertools.chain([name], (f"{name}.{number}" for number in itertools.count(2)))
         with self.held():
-            self.path.rename(kept)
+            kept = next(path for path in map(self.path.with_name, names) if not path.exists())
+            try:
+                self.path.rename(kept)
+            except OSError as error:
+                raise StateUnwritable(f"{self.path}: cannot be set aside: {error.strerror}") from error
         return kept
 
     def holder(self) -> str | None:

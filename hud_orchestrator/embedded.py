@@ -30,6 +30,9 @@ from hud_orchestrator.logs import get_logger
 STOP_S = 20.0
 """Seconds for the child to finish a step in hand and to put its weights on disk."""
 
+STATE_WAIT_S = 60.0
+"""Seconds for the child of a daemon that was killed to finish its step in hand and leave the state."""
+
 LINE_LIMIT = 65536
 
 NEEDED = ("torch", "transformers", "peft", "starlette", "uvicorn")
@@ -62,7 +65,11 @@ async def embedded_service(settings: dict[str, Any], *, log_file: Path) -> Async
     check_installed()
     key = SecretStr(secrets.token_urlsafe(24))
     with log_file.open("ab") as errors:
-        ours = {"api_key": key.get_secret_value(), "leases_outlive": False}
+        ours = {
+            "api_key": key.get_secret_value(),
+            "leases_outlive": False,
+            "state_wait_s": STATE_WAIT_S,
+        }
         process = await _spawn({**settings, **ours}, errors)
     stopping = anyio.Event()
     try:

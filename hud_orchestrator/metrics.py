@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,29 @@ class MetricsFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._mend: str | None = None
+
+    def written(self) -> tuple[int, set[int]]:
+        """What the lines tell of the run as it stands: its last step, and the versions evaluated."""
+        step, evaluated = 0, set[int]()
+        for line in self._lines():
+            if line["kind"] == "step":
+                step = line["step"]
+            elif line["kind"] == "evaluation":
+                evaluated.add(line["step"])
+            elif line["kind"] == "rollback":
+                step = min(step, line["step"])
+            # A kill may have cost the line about the rollback; then the step that comes again tells.
+            evaluated = {version for version in evaluated if version <= step}
+        return step, evaluated
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        try:
+            text = self._path.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return
+        for line in text.splitlines():
+            with suppress(ValueError):  # in part
+                yield json.loads(line)
 
     def _line_break(self) -> str:
         """A line break, when a killed run has left its last line in part."""
@@ -124,9 +148,16 @@ class Scoreboard:
         )
 
     def record(self, line: Mapping[str, Any]) -> None:
-        """Write a line of metrics, with the time."""
+        """Write a line of metrics, with the time; a number that is not finite is ``null`` there."""
         if self._metrics is not None:
-            self._metrics.append({"time": round(time.time(), 3), **line})
+            wild = {
+                name for name, value in line.items() if isinstance(value, float) and not math.isfinite(value)
+            }
+            self._metrics.append({"time": round(time.time(), 3), **line, **dict.fromkeys(wild)})
+
+    def written(self) -> tuple[int, set[int]]:
+        """See ``MetricsFile``; nothing is missing where nothing is written."""
+        return self._metrics.written() if self._metrics is not None else (self.step, set())
 
     @property
     def tokens_per_second(self) -> float:

@@ -233,6 +233,17 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Dropped:
+    """A group that was tried for a step and ended untrained, before a restart cut that step off."""
+
+    number: int
+    ending: Ending
+    outcomes: tuple[Outcome, ...]
+    rewards: tuple[float, ...]
+    """Of its members that were graded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
     """What a group that is over says about its task."""
 

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+
+import anyio
 
 from hud_orchestrator.clients.catalog import Catalog
 from hud_orchestrator.clients.hosted import HostedRollouts
 from hud_orchestrator.errors import ConfigError, RequestRejected, RunFailed
 from hud_orchestrator.logs import get_logger
-from hud_orchestrator.records import Ending, Group, Policy
+from hud_orchestrator.records import Dropped, Ending, Group, Policy
 from hud_orchestrator.rewinding import go_back_if_asked, line_of
 from hud_orchestrator.rules.settlement import NotApplied
 from hud_orchestrator.settling import Settler
 from hud_orchestrator.store.rollbacks import Rollback, Rollbacks
 from hud_orchestrator.store.trajectories import Trajectories
 from hud_orchestrator.wire import Model
+
+FORKING_S = 180.0
+"""Longest wait for a fork that was asked for before: the base may have to be made or loaded for it."""
+
+FORK_LOOK_S = 2.0
 
 log = get_logger()
 
@@ -37,6 +44,8 @@ class Standing:
     """What has just led here, if the run has not simply gone on."""
     ended: frozenset[int]
     """Groups that are over."""
+    dropped: Mapping[int, Sequence[Dropped]] = field(default_factory=dict)
+    """Those of them that were tried for a step which is not over, by the step."""
     waiting: tuple[Group, ...]
     """Groups that are finished and not trained on."""
     begun: tuple[Group, ...] = ()
@@ -104,7 +113,8 @@ async def standing(
                 await settler.history.set("slug", model.model_name)
             await settler.close(step, verdict)
     went_back = await go_back_if_asked(settler, rollbacks, model_name=model.model_name)
-    unended = await trajectories.unended()
+    # Those of the oldest policy come first: they may be too old for the step after.
+    unended = sorted(await trajectories.unended(), key=lambda group: group.oldest_version or 0)
     line = await line_of(settler.history)
     checkpoint = line.head(line.last)
     await settler.regain(model.model_name, checkpoint)
@@ -115,6 +125,7 @@ async def standing(
         abandoned=frozenset(await rollbacks.abandoned()),
         went_back=went_back,
         ended=frozenset(await trajectories.ended()),
+        dropped=await trajectories.dropped(after=line.last),
         waiting=tuple(group for group in unended if group.whole),
         begun=tuple(group for group in unended if not group.whole),
     )
@@ -172,11 +183,22 @@ async def _fork(catalog: Catalog, base: str, *, name: str) -> Model:
     try:
         return await catalog.fork(base, name=name)
     except RequestRejected as error:
+        if error.status != 409:
+            raise
         # A fork whose answer was lost is answered 409 when it is asked for again.
-        found = await catalog.find(name, whole=True) if error.status == 409 else None
+        found = await _forked(catalog, name)
         if found is None:
             raise
         return found
+
+
+async def _forked(catalog: Catalog, name: str) -> Model | None:
+    """The fork of that name, which is listed only when it has been made."""
+    until = anyio.current_time() + FORKING_S
+    while (found := await catalog.find(name, whole=True)) is None and anyio.current_time() < until:
+        log.info("model.awaited", slug=name)
+        await anyio.sleep(FORK_LOOK_S)
+    return found
 
 
 async def _fork_anew(catalog: Catalog, model: Model, base: str | None) -> Model:

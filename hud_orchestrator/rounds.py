@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 from hud_orchestrator.assembly import make_curriculum, make_order
@@ -11,7 +12,7 @@ from hud_orchestrator.logs import get_logger
 from hud_orchestrator.metrics import Scoreboard
 from hud_orchestrator.resume import Standing, standing, without_stale
 from hud_orchestrator.rules.order import Order
-from hud_orchestrator.store.history import History
+from hud_orchestrator.store.history import ConsumedStep, Evaluation, History
 from hud_orchestrator.store.store import Store
 from hud_orchestrator.supervisor import Pipeline, evaluate_when_due, run_pipeline
 from hud_orchestrator.tasksets.parts import RunTasks
@@ -73,17 +74,56 @@ async def restore_board(board: Scoreboard, stand: Standing, history: History) ->
     board.step = board.first_step = stand.policy.version
     board.rewards = [step.metrics.get("reward_mean", 0.0) for step in steps]
     board.evaluations = [(e.version, e.reward) for e in await history.evaluations()]
-    if stand.went_back is not None:
-        target = stand.went_back.target
-        board.record(
-            {
-                "kind": "rollback",
-                "step": target.step,
-                "checkpoint": target.checkpoint,
-                "reason": stand.went_back.reason,
-            }
-        )
+    _tell_of_rollback(board, stand)
+    _catch_up(board, steps, await history.evaluations())
     if steps:
         log.info("run.resumed", after_step=stand.policy.version)
     for group in (*stand.waiting, *stand.begun):
         log.info("group.readmitted", group=group.number, members=len(group.rollouts), whole=group.whole)
+
+
+def _tell_of_rollback(board: Scoreboard, stand: Standing) -> None:
+    """Write that the lines after this step are of a branch, also when a kill came before that was told."""
+    last, _ = board.written()
+    if last > stand.policy.version:
+        back = {"kind": "rollback", "step": stand.policy.version, "checkpoint": stand.policy.checkpoint}
+        board.record({**back, "reason": stand.went_back.reason if stand.went_back else None})
+
+
+def _catch_up(board: Scoreboard, steps: Sequence[ConsumedStep], evaluations: Sequence[Evaluation]) -> None:
+    """Write the lines that a kill has cost: what they tell is in the store, but for how long it took."""
+    last, evaluated = board.written()
+    head = next((step.checkpoint for step in reversed(steps[:last]) if step.checkpoint), None)
+    measured = {one.version: one for one in evaluations if one.version not in evaluated}
+    for step in steps[last:]:
+        head = step.checkpoint or head
+        board.record(
+            {
+                **step.metrics,
+                "kind": "step",
+                "step": step.number,
+                "checkpoint": head,
+                "skipped": step.checkpoint is None,
+                "learning_rate": step.learning_rate if step.checkpoint else 0.0,
+                "recovered": True,
+            }
+        )
+        if (found := measured.pop(step.number, None)) is not None:
+            _record(board, found)
+    for found in measured.values():
+        _record(board, found)
+
+
+def _record(board: Scoreboard, found: Evaluation) -> None:
+    board.record(
+        {
+            "kind": "evaluation",
+            "step": found.version,
+            "checkpoint": found.checkpoint,
+            "reward": found.reward,
+            "graded": found.graded,
+            "attempted": found.attempted,
+            "seconds": round(found.seconds, 3),
+            "recovered": True,
+        }
+    )

@@ -20,9 +20,10 @@ from pathlib import Path
 
 import anyio
 
-from hud_orchestrator.clients.writer_lease import FencingToken, WriterLeases
+from hud_orchestrator.clients.writer_lease import NO_LEASES, FencingToken, WriterLeases
 from hud_orchestrator.errors import (
     FencedOff,
+    KeyRefused,
     OrchestratorError,
     RequestRejected,
     ServiceBusy,
@@ -42,8 +43,6 @@ LOOK_S = 2.0
 """Between two looks whether the other one is gone."""
 
 RELEASE_S = 5.0
-
-NO_LEASES = (404, 405)
 
 log = get_logger()
 
@@ -80,10 +79,10 @@ class SingleWriter:
                 await self.release()
             try:
                 lease = await self._leases.take(model_id, wanted)
-            except RequestRejected as error:
-                self._offered = isinstance(error, FencedOff) or error.status not in NO_LEASES
-                if self._offered:
+            except (RequestRejected, KeyRefused) as error:
+                if self.fences or getattr(error, "status", NO_LEASES[0]) not in NO_LEASES:
                     raise
+                self._offered = False
                 return False
             before, self._token.value, self._model_id = self._token.value, lease.token, model_id
             if before not in (None, lease.token - 1):

@@ -78,10 +78,11 @@ class Pipeline:
 async def run_pipeline(pipeline: Pipeline) -> None:
     """Run the five stages until the last step is promoted, the run drains, or its watch objects."""
     run, standing, board, drain = pipeline.run, pipeline.standing, pipeline.board, pipeline.drain
+    cutter = batch_cutter(run, standing)
     permits = Permits(
         groups_per_step=run.rollout.groups_per_step,
         staleness=run.pipeline.staleness,
-        taken=len(standing.waiting),
+        taken=len(standing.waiting) + cutter.lost_places,
     )
     tickets, tickets_out = create_memory_object_stream[Ticket](0)
     rollouts, rollouts_out = create_memory_object_stream[Rollout](0)
@@ -91,7 +92,7 @@ async def run_pipeline(pipeline: Pipeline) -> None:
     sampling = anyio.CancelScope()
     desk = Desk(
         grading=grading_rule(run),
-        cutter=batch_cutter(run, standing),
+        cutter=cutter,
         permits=permits,
         trajectories=pipeline.store.trajectories,
         dispatch=pipeline.dispatch,
@@ -151,6 +152,7 @@ def batch_cutter(run: RunFile, standing: Standing) -> BatchCutter:
         groups_per_step=run.rollout.groups_per_step,
         replacements=run.replacements,
         staleness=run.pipeline.staleness,
+        dropped=standing.dropped,
     )
 
 

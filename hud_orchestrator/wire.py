@@ -7,9 +7,9 @@ Requests forbid unknown keys, as the real service does; replies that the SDK rea
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ModelWrapValidatorHandler, model_validator
 
 
 class Request(BaseModel):
@@ -71,14 +71,25 @@ class ForwardBackwardResult(Reply):
 
     metrics: dict[str, FiniteFloat]
     num_datums: int
+    _not_finite: tuple[str, ...] = ()
 
-    @field_validator("metrics", mode="before")
+    @property
+    def not_finite(self) -> tuple[str, ...]:
+        """Names of figures that the service gave and that are not finite; ``metrics`` has none of them."""
+        return self._not_finite
+
+    @model_validator(mode="wrap")
     @classmethod
-    def _only_finite(cls, given: Any) -> Any:
+    def _only_finite(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         """Leave out what is not finite: the gradient has accumulated, whatever a figure about it says."""
-        if not isinstance(given, dict):
-            return given
-        return {key: v for key, v in given.items() if not isinstance(v, float) or math.isfinite(v)}
+        metrics = given.get("metrics") if isinstance(given, dict) else None
+        if not isinstance(metrics, dict):
+            return handler(given)
+        wild = tuple(name for name, v in metrics.items() if isinstance(v, float) and not math.isfinite(v))
+        tame = {name: value for name, value in metrics.items() if name not in wild}
+        result = handler({**given, "metrics": tame})
+        result._not_finite = wild
+        return result
 
 
 class ForwardRequest(Request):

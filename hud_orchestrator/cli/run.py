@@ -22,11 +22,15 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Set an earlier run of this name aside, and begin anew.")
     ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="With --fresh: do not ask, whatever the earlier run holds.")
+    ] = False,
 ) -> None:
     """Train a model as a run file says; on an existing run directory, continue where it stands.
 
     The first SIGINT or SIGTERM finishes the step in hand and keeps finished work; a second one aborts.
     """
+    from hud_orchestrator.cli.fresh import begin_anew
     from hud_orchestrator.config.load import load
     from hud_orchestrator.directory import RunDirectory
 
@@ -34,9 +38,7 @@ def run(
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if fresh:
-        kept = RunDirectory(loaded.run.directory).set_aside()
-        if kept is not None:
-            print(f"set the earlier run aside: {kept}", file=sys.stderr)
+        begin_anew(RunDirectory(loaded.run.directory), yes=yes)
     summary = _train(loaded)
     raise typer.Exit(summary.exit_code)
 

@@ -46,7 +46,7 @@ from hud_orchestrator.wire_writer import FENCING_TOKEN
 T = TypeVar("T")
 
 REFUSALS = frozenset({400, 402, 404, 405, 409, 410, 411, 413, 415, 422, 429})
-RETRIED = frozenset({408, 429, 500, 502, 503, 504})
+RETRIED = frozenset({408, 429, 500, 502, 503, 504, 507})
 
 _adapters: dict[object, TypeAdapter[Any]] = {}
 """By reply: building one costs as much as a hundred validations."""

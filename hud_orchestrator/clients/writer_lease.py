@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hud_orchestrator.clients.retry import AT_START, READ, Retry
+from hud_orchestrator.clients.retry import AT_START, ONCE, READ, Retry
 from hud_orchestrator.clients.transport import Transport
 from hud_orchestrator.wire_writer import FENCING_TOKEN, WriterLease, WriterLeaseRequest
+
+NO_LEASES = (404, 405, 501)
+"""What a service answers that has no such route. Some say 401 or 403 then; a key that is really wrong is
+refused at the next call, too."""
 
 
 @dataclass(slots=True)
@@ -32,16 +36,16 @@ class WriterLeases:
         """Who has the model.
 
         Raises:
-            RequestRejected: 404, also where there are no leases.
+            ServiceError: it is not told, perhaps because there are no leases.
         """
-        return await self._asked("GET", model_id, retry=READ)
+        return await self._asked("GET", model_id, retry=ONCE)
 
     async def take(self, model_id: str, wanted: WriterLeaseRequest) -> WriterLease:
         """Have the model alone; may be repeated, for a claim is taken once.
 
         Raises:
             FencedOff: somebody else has it.
-            RequestRejected: 404 or 405, there are no leases.
+            RequestRejected, KeyRefused: see ``NO_LEASES``.
         """
         return await self._asked("POST", model_id, retry=READ, body=wanted.model_dump())
 

@@ -8,8 +8,9 @@ import fcntl
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import anyio
 import torch
@@ -32,6 +33,8 @@ KEEP_ALIVE_S = 120
 
 FRAME_LIMIT = 32 * 2**20
 """Bytes of one WebSocket message: more than any frame of the control protocol has."""
+
+LOCK_LOOK_S = 0.1
 
 DRAIN_S = 25
 """Longest wait for answers in hand after the end was asked for."""
@@ -70,7 +73,12 @@ async def serve(settings: ServiceSettings, *, ready: Callable[[str], None]) -> N
         # cuBLAS wants this before it starts; the CPU ignores it.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
-    with _locked(settings.state_dir), _listening(settings) as listener:
+    async with _held(settings.state_dir, wait_s=settings.state_wait_s):
+        await _serve(settings, ready)
+
+
+async def _serve(settings: ServiceSettings, ready: Callable[[str], None]) -> None:
+    with _listening(settings) as listener:
         catalog = await asyncio.to_thread(Catalog, settings.state_dir, settings.bases)
         sources = await find_environments(settings.environments)
         service = Service(settings, catalog)
@@ -148,17 +156,29 @@ def _listening(settings: ServiceSettings) -> Iterator[socket.socket]:
         yield listener
 
 
-@contextlib.contextmanager
-def _locked(state_dir: Path) -> Iterator[None]:
+@contextlib.asynccontextmanager
+async def _held(state_dir: Path, *, wait_s: float) -> AsyncGenerator[None, None]:
     """Hold the state directory; the kernel lets go of it when the process dies."""
+    with _lock_file(state_dir) as file:
+        until = anyio.current_time() + wait_s
+        while not _locked(file):
+            if anyio.current_time() >= until:
+                raise StateInUse(f"{state_dir} is used by another service")
+            await anyio.sleep(LOCK_LOOK_S)
+        yield
+
+
+def _lock_file(state_dir: Path) -> IO[str]:
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
-        file = (state_dir / "lock").open("a")
+        return (state_dir / "lock").open("a")
     except OSError as error:
         raise StateUnwritable(f"{state_dir} cannot be used: {error.strerror}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise StateInUse(f"{state_dir} is used by another service") from error
-        yield
+
+
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -16,6 +16,9 @@ class ServiceSettings(Section):
     state_dir: Path
     """Directory of the forks and their checkpoints; made when it is missing. One service at a time."""
 
+    state_wait_s: float = Field(default=0, ge=0)
+    """Seconds to wait for another service to leave that directory."""
+
     host: str = "127.0.0.1"
     """Address to listen on. Loopback unless somebody decides otherwise: the key travels without TLS."""
 

@@ -13,14 +13,35 @@ swept out whatever its age.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
-from hud_orchestrator.records import ABANDONED, Batch, Ending, Group, Outcome, TrainableGroup
+from hud_orchestrator.records import ABANDONED, Batch, Dropped, Ending, Group, Outcome, TrainableGroup
 
 
 class BatchCutter:
     """Fills the places of one step after the other."""
 
-    def __init__(self, *, next_step: int, groups_per_step: int, replacements: int, staleness: int) -> None:
+    def __init__(
+        self,
+        *,
+        next_step: int,
+        groups_per_step: int,
+        replacements: int,
+        staleness: int,
+        dropped: Mapping[int, Sequence[Dropped]] | None = None,
+    ) -> None:
+        """Begin with *next_step*.
+
+        Args:
+            next_step: its number.
+            groups_per_step: places of a step.
+            replacements: groups of a step that are sampled anew when they end untrained.
+            staleness: steps that a group may be behind.
+            dropped: what was tried for steps before a restart, by the step; it counts as if it had been now.
+        """
+        self._before = dict(dropped or {})
+        self.lost_places = sum(max(0, len(groups) - replacements) for groups in self._before.values())
+        """Places that it took for good: as many permits are held by nobody else."""
         self._step = next_step
         self._places = groups_per_step
         self._replacements = replacements
@@ -31,6 +52,7 @@ class BatchCutter:
         self._outcomes: Counter[Outcome] = Counter()
         self._replaced = 0
         self._wasted = 0
+        self._recall()
 
     @property
     def step(self) -> int:
@@ -100,3 +122,10 @@ class BatchCutter:
         self._outcomes = Counter()
         self._replaced = 0
         self._wasted = 0
+        self._recall()
+
+    def _recall(self) -> None:
+        for group in self._before.pop(self._step, ()):
+            self._outcomes.update(group.outcomes)
+            self._rewards += [(group.number, reward) for reward in group.rewards]
+            self.drop(group.ending)

@@ -43,9 +43,10 @@ async def collect(
         RunFailed, ServiceUnreachable: no group could be graded, several times in a row.
     """
     async with rollouts, batches:
+        if not await _go_on(batches, desk.cutter.cut(), desk.cutter, last_step=last_step):
+            return
         for group in waiting:
-            batch = await desk.place(group)
-            if batch is not None and (not await offer(batches, batch) or batch.step == last_step):
+            if not await _go_on(batches, await desk.place(group), desk.cutter, last_step=last_step):
                 return
         async for rollout in rollouts:
             first = groups.add(rollout)
@@ -56,9 +57,20 @@ async def collect(
             wholes = [first, *others] if first is not None else others
             await desk.keep([rollout, *arrived], but_for=wholes[:1])
             for whole in wholes:
-                batch = await desk.place(whole)
-                if batch is not None and (not await offer(batches, batch) or batch.step == last_step):
+                if not await _go_on(batches, await desk.place(whole), desk.cutter, last_step=last_step):
                     return
+
+
+async def _go_on(
+    batches: MemoryObjectSendStream[Batch], batch: Batch | None, cutter: BatchCutter, *, last_step: int
+) -> bool:
+    """Hand *batch* on, if there is one; whether another one is wanted."""
+    while batch is not None:
+        if not await offer(batches, batch) or batch.step == last_step:
+            return False
+        # What was dropped before a restart may have taken every place of the next step, too.
+        batch = cutter.cut()
+    return True
 
 
 @dataclass(slots=True, kw_only=True)

@@ -27,12 +27,12 @@ async def source(
     """Begin every group that has not ended, in order, until nobody listens.
 
     Groups in *waiting* were sampled before a restart: they hold a permit already and need no tickets.
-    Groups in *begun* were cut off by it: they go on with the members that are missing.
+    Groups in *begun* were cut off by it: they go on with the members that are missing, and come first, as
+    what they have is growing old.
     """
     async with tickets:
-        for number in itertools.count():
-            if number in ended or number in waiting:
-                continue
+        others = (n for n in itertools.count() if n not in ended and n not in waiting and n not in begun)
+        for number in itertools.chain(begun, others):
             await permits.take()
             group = begun.get(number)
             for one in _tickets(number, order, group_size) if group is None else _missing(group):

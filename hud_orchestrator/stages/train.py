@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -47,7 +47,7 @@ from hud_orchestrator.rules.settlement import Applied
 from hud_orchestrator.settling import Flawed, Settler, norms
 from hud_orchestrator.store.ledger import CallKind, Ledger, PlannedStep
 from hud_orchestrator.streams import offer
-from hud_orchestrator.wire import BackwardRequest
+from hud_orchestrator.wire import BackwardRequest, ForwardBackwardResult
 
 T = TypeVar("T")
 
@@ -56,9 +56,6 @@ UNSENT_WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 
 ATTEMPTS = 5
 """At one step before the run gives up; whatever spoils that many in a row will spoil the next."""
-
-WATCH_S = 30.0
-"""Between two looks at the head while nothing is trained."""
 
 CONFLICT = 409
 """There is nothing to step on: the service has lost what it had accumulated."""
@@ -77,6 +74,8 @@ class Trainer:
     learning_rate: Callable[[int], float]
     """Of a step; read anew whenever it is needed, and the same while the step is in hand."""
     recipe: Recipe
+    skips_not_finite: bool
+    """Whether a step that is refused ``ATTEMPTS`` times is skipped, for a guard to see; else the run ends."""
     kept: Callable[[], Awaitable[Collection[str]]]
     """Checkpoints that the run may still want to go back to."""
     differentiate: Differentiate | None = None
@@ -98,32 +97,14 @@ async def train(
         HeadMoved, FencedOff: somebody else trains the model.
     """
     async with batches, steps:
-        head = trainer.policy.current.checkpoint
-        while (batch := await _next(batches, trainer.settler, head)) is not None:
+        async for batch in batches:
             # The tree's head must be the one that the plan names, so the step before has to be over.
             await trainer.policy.settled(batch.step - 1)
             if drain.requested:
                 return
             step = await _take(trainer, batch)
-            head = step.policy.checkpoint
             if not await offer(steps, step) or step.number == last_step:
                 return
-
-
-async def _next(
-    batches: MemoryObjectReceiveStream[Batch], settler: Settler, head: str | None
-) -> Batch | None:
-    """The next batch, if there is one; while it is being sampled, see that *head* stays the head.
-
-    A late request of ours that moves it would have everything sampled from an old policy, and dropped.
-    """
-    while True:
-        with anyio.move_on_after(WATCH_S), suppress(anyio.EndOfStream):
-            return await batches.receive()
-        if not batches.statistics().open_send_streams:
-            return None
-        with suppress(ServiceBusy, ServiceUnreachable):
-            await settler.regain("the model", head)
 
 
 async def _take(trainer: Trainer, batch: Batch) -> Step:
@@ -137,10 +118,23 @@ async def _take(trainer: Trainer, batch: Batch) -> Step:
         except (OutcomeUnknown, RequestRejected, Flawed) as error:
             if isinstance(error, FencedOff) or getattr(error, "status", CONFLICT) != CONFLICT:
                 raise
-            taken = await _settled(trainer, batch, error, last=left == 0)
+            hopeless = left == 0 and isinstance(error, RequestRejected) and trainer.skips_not_finite
+            taken = await _settled(trainer, batch, error, last=left == 0 and not hopeless)
+            if hopeless and taken is None:
+                taken = await _not_finite(trainer, batch)
         if taken is not None:
             return replace(taken, seconds=anyio.current_time() - began)
     raise AssertionError("the last attempt returns or raises")
+
+
+async def _not_finite(trainer: Trainer, batch: Batch) -> Step:
+    """Skip a step that the service refuses whenever it is tried: its numbers are not finite."""
+    metrics = {**_batch_metrics(batch), "loss": math.nan}
+    numbers = [group.number for group in batch.groups]
+    await trainer.ledger.skipped(
+        await _plan(trainer, batch), metrics=metrics, groups=numbers, ending=Ending.NOT_FINITE
+    )
+    return _step(trainer, batch, None, metrics)
 
 
 async def _plan(trainer: Trainer, batch: Batch) -> int:
@@ -160,7 +154,8 @@ async def _attempt(trainer: Trainer, batch: Batch, plan: int) -> Step:
     # The service knows the groups that it was sent; our own figures are about all that were tried.
     metrics = figures | _batch_metrics(batch)
     if silent is not None:
-        # Nobody else looks at the head in this step.
+        # Nothing else looks at the head in this step, and a late request of ours that moved it would have
+        # everything sampled from an old policy: one batch after the other would be empty.
         await trainer.settler.regain("the model", trainer.policy.current.checkpoint)
         await trainer.ledger.skipped(plan, metrics=metrics, groups=numbers, ending=silent)
         return _step(trainer, batch, None, metrics)
@@ -223,7 +218,7 @@ async def _accumulate(trainer: Trainer, batch: Batch, plan: int) -> tuple[Ending
     for request in forward_backward_requests(batch, trainer.recipe):
         send = partial(trainer.training.forward_backward, request)
         # Of several calls, the figures of the first, which has the whole groups.
-        figures = (await _once(trainer.ledger, "forward_backward", plan, send)).metrics | figures
+        figures = _figures(await _once(trainer.ledger, "forward_backward", plan, send)) | figures
     return None, figures
 
 
@@ -240,7 +235,11 @@ async def _by_our_loss(
         return Ending.NO_GRADIENT, figures
     backward = BackwardRequest(forward_id=forward.forward_id, weights=weights, metrics=figures)
     send = partial(trainer.training.backward, backward)
-    return None, (await _once(trainer.ledger, "backward", plan, send)).metrics
+    return None, _figures(await _once(trainer.ledger, "backward", plan, send))
+
+
+def _figures(result: ForwardBackwardResult) -> dict[str, float]:
+    return {**result.metrics, **dict.fromkeys(result.not_finite, math.nan)}
 
 
 async def _once(ledger: Ledger, kind: CallKind, plan: int, send: Callable[..., Awaitable[T]]) -> T:

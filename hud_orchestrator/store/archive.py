@@ -106,6 +106,19 @@ class Archive:
             keys = connection.execute(chosen, values).fetchall()
             return [Line(**dict(connection.execute(_LINE, tuple(key)).fetchone())) for key in keys]
 
+    def counts(self) -> tuple[int, int]:
+        """Steps that are over, and rollouts.
+
+        Raises:
+            StateError: the store cannot be read.
+        """
+        with self._open() as connection:
+            steps, rollouts = connection.execute(
+                "SELECT (SELECT count(*) FROM steps WHERE state IN ('applied', 'skipped')),"
+                " (SELECT count(*) FROM rollouts)"
+            ).fetchone()
+            return steps, rollouts
+
     def named(self, name: str) -> Kept:
         """The rollout that is called ``GROUP.MEMBER``, or by its trace id or the beginning of it.
 

@@ -1,7 +1,7 @@
-"""The SQLite file of a run: one connection, one thread, every commit on disk before it returns.
+"""The SQLite file of a run: one connection, one thread, commits that are on disk before they return.
 
-But for what is worth less than the wait for a disk: that survives the end of the process, and reaches the
-disk with the next commit that waits for it.
+What may be lost in a power cut without harm does not wait for the disk: it survives the end of the process,
+and reaches the disk with the next commit that does wait, as all of them go to one file in their order.
 """
 
 from __future__ import annotations
@@ -24,6 +24,11 @@ T = TypeVar("T")
 log = get_logger()
 
 SCHEMA_VERSION = 3
+
+Survives = Literal["power cut", "kill"]
+"""The worst that a commit which has returned is not lost by."""
+
+_SYNCHRONOUS: dict[Survives, str] = {"power cut": "FULL", "kill": "NORMAL"}
 
 
 class Disk(Protocol):
@@ -74,35 +79,38 @@ class Database:
         with _explained(path):
             self._connection = disk.open(path)
             self._connection.row_factory = sqlite3.Row
-            self._prepare()
+            try:
+                self._prepare()
+            except BaseException:
+                # Left to the collector, it would go on holding a file that nobody uses.
+                self._connection.close()
+                raise
 
-    async def write(self, sql: str, *parameters: object) -> None:
+    async def write(self, sql: str, *parameters: object, survives: Survives = "power cut") -> None:
         """Run one statement and commit it."""
-        await self.transaction(lambda connection: connection.execute(sql, parameters))
+        await self.transaction(lambda connection: connection.execute(sql, parameters), survives=survives)
 
     async def read(self, sql: str, *parameters: object) -> list[sqlite3.Row]:
         """All rows of a query."""
-        return await self._run(lambda: self._connection.execute(sql, parameters).fetchall())
+        return await self._run(lambda: self._fetch(sql, parameters))
 
     async def transaction(
-        self, work: Callable[[sqlite3.Connection], T], *, survives: Literal["power cut", "kill"] = "power cut"
+        self, work: Callable[[sqlite3.Connection], T], *, survives: Survives = "power cut"
     ) -> T:
-        """Run *work* in one transaction: all of it is kept when this returns, or none of it.
-
-        Args:
-            work: what to do.
-            survives: the worst that may come next without losing it.
-        """
-        if survives == "power cut":
-            return await self._run(lambda: self._transact(work))
-        return await self._run(lambda: self._transact_unsynced(work))
+        """Run *work* in one transaction: all of it is kept when this returns, or none of it."""
+        return await self._run(lambda: self._transact(work, survives))
 
     def close(self) -> None:
         """Fold the write-ahead log into the file and close it."""
         self._connection.close()
 
-    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _fetch(self, sql: str, parameters: tuple[object, ...]) -> list[sqlite3.Row]:
         with _explained(self.path):
+            return self._connection.execute(sql, parameters).fetchall()
+
+    def _transact(self, work: Callable[[sqlite3.Connection], T], survives: Survives) -> T:
+        with _explained(self.path):
+            self._connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[survives]}")
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 result = work(self._connection)
@@ -113,13 +121,6 @@ class Database:
                     self._connection.execute("ROLLBACK")
                 raise
             return result
-
-    def _transact_unsynced(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        self._connection.execute("PRAGMA synchronous = NORMAL")
-        try:
-            return self._transact(work)
-        finally:
-            self._connection.execute("PRAGMA synchronous = FULL")
 
     def _prepare(self) -> None:
         self._connection.execute("PRAGMA journal_mode = WAL")
@@ -170,5 +171,5 @@ def _explained(path: Path) -> Iterator[None]:
         if isinstance(error, sqlite3.IntegrityError):
             raise
         raise StateError(
-            f"{path}: is not a store of this program: {error}; choose another run.name"
+            f"{path}: is not a store of this program, or is damaged: {error}; choose another run.name"
         ) from error

@@ -18,6 +18,7 @@ class ConsumedStep:
     checkpoint: str | None
     """The node it made, ``None`` when it was skipped."""
     metrics: Mapping[str, float]
+    learning_rate: float
     taken: int
     """Which step of the run it was, those that the run has gone back from counted too."""
 
@@ -78,7 +79,7 @@ class History:
     async def steps(self) -> list[ConsumedStep]:
         """Every step that is over and that the run has not gone back from, in order."""
         found = await self._database.read(
-            "SELECT * FROM (SELECT number, checkpoint, metrics, state,"
+            "SELECT * FROM (SELECT number, checkpoint, metrics, learning_rate, state,"
             " row_number() OVER (ORDER BY id) AS taken FROM steps"
             " WHERE state IN ('applied', 'skipped', 'rolled_back'))"
             " WHERE state <> 'rolled_back' ORDER BY number"
@@ -88,6 +89,7 @@ class History:
                 number=row["number"],
                 checkpoint=row["checkpoint"],
                 metrics=json.loads(row["metrics"]),
+                learning_rate=row["learning_rate"],
                 taken=row["taken"],
             )
             for row in found

@@ -104,7 +104,8 @@ class Ledger:
             assert cursor.lastrowid is not None
             return cursor.lastrowid
 
-        return await self._database.transaction(insert)
+        # Synced together with the row of its first call, before which nothing of it happens.
+        return await self._database.transaction(insert, survives="kill")
 
     @asynccontextmanager
     async def one_shot(self, kind: CallKind, *, plan: int) -> AsyncIterator[OpenCall]:
@@ -282,6 +283,8 @@ class Ledger:
             num_datums,
             now(),
             call,
+            # Lost in a power cut, it leaves a call of unknown outcome, which is settled like any other.
+            survives="kill",
         )
 
 

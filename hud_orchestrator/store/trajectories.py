@@ -1,4 +1,8 @@
-"""Groups and their rollouts: token ids, logprobs, grades and the policy versions they came from."""
+"""Groups and their rollouts: token ids, logprobs, grades and the policy versions they came from.
+
+Nothing here waits for the disk: a power cut loses what no training call has followed yet, and that is
+sampled again.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,18 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from hud_orchestrator.records import Ending, Group, Outcome, Phase, Rollout, Sample, Task, Ticket, Visit
+from hud_orchestrator.records import (
+    Dropped,
+    Ending,
+    Group,
+    Outcome,
+    Phase,
+    Rollout,
+    Sample,
+    Task,
+    Ticket,
+    Visit,
+)
 from hud_orchestrator.steps import EpisodeStep
 from hud_orchestrator.store.database import Database, rows
 
@@ -31,7 +46,7 @@ class Trajectories:
         self._database = database
 
     async def keep(self, rollouts: Sequence[Rollout]) -> None:
-        """Write members of groups that are not whole yet. A power cut may cost the latest."""
+        """Write members of groups that are not whole yet."""
 
         def insert(connection: sqlite3.Connection) -> None:
             groups = {rollout.ticket.group: rollout.ticket for rollout in rollouts}
@@ -58,16 +73,20 @@ class Trajectories:
             )
             rows(connection, INSERT_ROLLOUT, [_rollout_row(rollout) for rollout in missing])
 
-        await self._database.transaction(insert)
+        await self._database.transaction(insert, survives="kill")
 
     async def end(self, number: int, *, ending: Ending, step: int | None) -> None:
         """Say how a group ended that was written without an ending."""
         await self._database.write(
-            "UPDATE groups SET ending = ?, step = ? WHERE number = ? AND ending IS NULL", ending, step, number
+            "UPDATE groups SET ending = ?, step = ? WHERE number = ? AND ending IS NULL",
+            ending,
+            step,
+            number,
+            survives="kill",
         )
 
     async def unended(self) -> list[Group]:
-        """Groups that were never trained on, oldest first: finished ones, and what is kept of others."""
+        """Groups that were never trained on, in order: finished ones, and what is kept of others."""
         found = await self._database.read(
             "SELECT g.number AS number, g.task AS task, g.size AS size, r.* FROM groups g"
             " JOIN rollouts r ON r.group_number = g.number WHERE g.ending IS NULL ORDER BY g.number, r.member"
@@ -76,6 +95,31 @@ class Trajectories:
         for row in found:
             members.setdefault(row["number"], []).append(rollout_of(row))
         return [Group(number=number, rollouts=tuple(group)) for number, group in members.items()]
+
+    async def dropped(self, *, after: int) -> dict[int, list[Dropped]]:
+        """Groups whose rewards were no good for a step after step *after*, by the step they were tried for.
+
+        What failed is not among them: it says nothing about the task, and may well work now.
+        """
+        found = await self._database.read(
+            "SELECT number, ending, step, rewards, (SELECT json_group_array(outcome) FROM rollouts"
+            " WHERE group_number = number) AS outcomes FROM groups"
+            " WHERE step > ? AND rollback IS NULL AND ending IN (?, ?) ORDER BY number",
+            after,
+            Ending.NO_SPREAD,
+            Ending.PARTIAL,
+        )
+        dropped: dict[int, list[Dropped]] = {}
+        for row in found:
+            dropped.setdefault(row["step"], []).append(
+                Dropped(
+                    number=row["number"],
+                    ending=Ending(row["ending"]),
+                    outcomes=tuple(Outcome(outcome) for outcome in json.loads(row["outcomes"])),
+                    rewards=tuple(json.loads(row["rewards"])),
+                )
+            )
+        return dropped
 
     async def ended(self) -> set[int]:
         """Numbers of the groups that have ended."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import get_args
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from starlette.routing import Route
 
 from hud_orchestrator import TrainingClient, errors
 from hud_orchestrator.config.fields import leaves
+from hud_orchestrator.config.guards import Metric
 from hud_orchestrator.config.local import KeepSection
 from hud_orchestrator.config.outcomes import OutcomesSection
 from hud_orchestrator.config.run import RunFile
@@ -31,6 +33,7 @@ from hud_orchestrator.local.settings import ServiceSettings
 from hud_orchestrator.losses.client.registry import CLIENT_LOSSES
 from hud_orchestrator.losses.registry import BUILT_IN
 from hud_orchestrator.records import Outcome, Treatment
+from hud_orchestrator.rules.guards import EVAL_REWARD, FIGURES
 from hud_orchestrator.wire import Checkpoint, DatumTensors
 from tests.docs.blocks import PAGES
 
@@ -51,6 +54,14 @@ def table(page: str, heading: str) -> dict[str, str]:
 def told(values: Mapping[str, object]) -> str:
     """Keys and defaults as the tables write them."""
     return ", ".join(f"`{key}` {value}" for key, value in values.items()) or "none"
+
+
+def test_the_table_of_guarded_figures_has_every_one() -> None:
+    after = text("rollback.md").split("\n## Guards\n", 1)[1].split("| `action` |", 1)[0]
+    told = re.findall(r"`([a-z_.]+)`", "".join(re.findall(r"^\| (`[^|]*) \|", after, re.MULTILINE)))
+
+    assert sorted(told[1:]) == sorted(get_args(Metric))
+    assert set(get_args(Metric)) == {EVAL_REWARD, *FIGURES}
 
 
 def test_the_tables_of_losses_have_every_loss_key_and_default() -> None:

@@ -9,12 +9,16 @@ from contextlib import contextmanager, suppress
 from typing import Literal
 from urllib.parse import urlsplit
 
-Loss = Literal["request", "answer", "time", "silence"]
+Loss = Literal["request", "answer", "time", "silence", "conflict"]
 """What a request costs: it never arrives; its answer never arrives; or one of them waits until the proxy
-closes: the request (``time``), or the answer (``silence``), which comes late when it is let go before."""
+closes: the request (``time``), or the answer (``silence``), which comes late when it is let go before.
+A ``conflict`` is an answer of 409 instead, also to the four requests after it."""
 
 
 NO_SUCH_PATH = b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
+
+
+CONFLICT = b'HTTP/1.1 409 Conflict\r\nContent-Length: 24\r\nConnection: close\r\n\r\n{"detail": "not finite"}'
 
 
 class LossyProxy:
@@ -75,6 +79,9 @@ class LossyProxy:
                     if self._loss == "time":
                         self._hold()
                         return
+                    if self._loss == "conflict":
+                        client.sendall(CONFLICT)
+                        return
                     lost.set()
                 upstream.sendall(data)
             upstream.shutdown(socket.SHUT_WR)
@@ -99,7 +106,8 @@ class LossyProxy:
 
     def _is_the_one(self) -> bool:
         self.seen += 1
-        return self.seen == self._nth
+        last = self._nth + 4 if self._loss == "conflict" else self._nth
+        return self._nth <= self.seen <= last
 
 
 @contextmanager

@@ -208,6 +208,8 @@ def test_sigkill_at_random_moments_loses_and_repeats_nothing(remote_run: Runner,
 
     assert done.returncode == 0, done.stderr
     assert_every_step_is_one_checkpoint(remote_run, checkpoints(remote_run.config["model"]["slug"]), steps=5)
+    # A step that a kill has kept from being told is told by the next start.
+    assert [line["step"] for line in remote_run.metrics()] == [1, 2, 3, 4, 5]
 
 
 def test_a_killed_daemon_takes_its_service_with_it_and_a_killed_service_ends_the_run(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.e2e.conftest import Runner, processes_of
+from tests.e2e.conftest import Runner, processes_of, until_line
 
 
 def test_a_run_trains_and_explains_itself(local_run: Runner) -> None:
@@ -66,6 +66,26 @@ def test_the_same_seed_gives_the_same_rewards_step_by_step_even_when_interrupted
     assert curves[0] == curves[1]
 
 
+def test_the_same_seed_gives_the_same_rewards_also_when_a_step_is_cut_off(local_run: Runner) -> None:
+    # Few groups have a spread at the beginning, and few may be replaced: what was dropped before counts.
+    local_run.write(run={"deterministic": True, "steps": 3}, pipeline={"replacements_per_step": 1})
+    curves = []
+    for name, kills in (("whole", 0), ("killed", 3)):
+        local_run.write(run={"name": name})
+        for _ in range(kills):
+            with local_run.started("--set", "logging.level=debug") as process:
+                until_line(process, "group.dropped")
+                process.kill()
+                process.wait(10)
+        done = local_run.run(timeout=300)
+        assert done.returncode == 0, done.stderr
+        keys = ("reward_mean", "reward_std", "rollouts", "groups_dropped", "groups_trained")
+        curves.append([{key: line[key] for key in keys} for line in local_run.metrics()])
+
+    assert [line["groups_dropped"] > 1 for line in curves[0]].count(True)
+    assert curves[0] == curves[1]
+
+
 def test_another_run_file_does_not_continue_the_run_of_this_one(local_run: Runner) -> None:
     local_run.write(run={"steps": 1})
     assert local_run.run().returncode == 0
@@ -75,6 +95,11 @@ def test_another_run_file_does_not_continue_the_run_of_this_one(local_run: Runne
     assert "seed was 0, is 7" in other.stderr
     assert local_run.summary()["exit_code"] == 0
 
-    fresh = local_run.run("--set", "run.seed=7", "--fresh")
+    refused = local_run.run("--set", "run.seed=7", "--fresh")
+    assert refused.returncode == 2
+    assert "--fresh would set aside a run of 1 steps and " in refused.stderr
+    assert local_run.summary()["exit_code"] == 0
+
+    fresh = local_run.run("--set", "run.seed=7", "--fresh", "--yes")
     assert fresh.returncode == 0, fresh.stderr
     assert len(list(local_run.state.parent.iterdir())) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any
@@ -61,6 +62,13 @@ def lease(service: httpx.Client, slug: str) -> dict[str, Any]:
     return found
 
 
+def command(run: Runner, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "hud_orchestrator", *arguments], cwd=run.directory, env=dict(run.environ),
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
 def drained(process: subprocess.Popen[str]) -> None:
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 130
@@ -77,12 +85,17 @@ def test_a_second_daemon_is_refused_and_told_who_has_the_model(
     with first.started() as process:
         until_line(process, "step.taken")
         refused = second.run()
+        head = command(first, "models", "head", first.config["model"]["slug"])
+        moved = command(first, "models", "head", first.config["model"]["slug"], "--set", made(first)[0])
         until_line(process, "step.taken")
         drained(process)
 
     assert refused.returncode == 76, refused.stderr
     assert f"{first.directory}/runs/it (process {process.pid} on " in refused.stderr
     assert second.query("SELECT count(*) FROM calls") == [(0,)]
+    assert f"trained by  {first.directory}/runs/it (process {process.pid} on " in head.stdout, head.stderr
+    assert moved.returncode == 76
+    assert "trains the model, on lease for" in moved.stderr
     assert [node["id"] for node in checkpoints(first.config["model"]["slug"])] == made(first)
 
 

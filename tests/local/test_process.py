@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import fcntl
 import http.client
 import json
 import signal
 import socket
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import anyio
 import httpx
 
-from tests.local.local_world import KEY, PAIR, process
+from hud_orchestrator.local.serve import serve
+from tests.local.local_world import KEY, PAIR, process, settings
 
 
 def call(http_: httpx.Client, method: str, path: str, **body: Any) -> Any:
@@ -92,3 +96,19 @@ def test_settings_that_are_wrong_end_it_with_one_line(tmp_path: Path, model_dir:
         with process(tmp_path, model_dir, port=taken.getsockname()[1]) as (child, line):
             assert "in use" in line["error"]
             assert child.wait(10) == 1
+
+
+async def test_a_service_that_may_wait_begins_when_the_one_before_has_left(
+    tmp_path: Path, model_dir: Path
+) -> None:
+    ready = anyio.Event()
+    with anyio.fail_after(60), (tmp_path / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        async with anyio.create_task_group() as group:
+            waits = settings(tmp_path, model_dir, state_wait_s=60)
+            group.start_soon(partial(serve, waits, ready=lambda _: ready.set()))
+            await anyio.wait_all_tasks_blocked()
+            assert not ready.is_set()
+            lock.close()
+            await ready.wait()
+            group.cancel_scope.cancel()

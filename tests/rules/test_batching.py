@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 
-from hud_orchestrator.records import Ending, TrainableGroup
+from hud_orchestrator.records import Dropped, Ending, Outcome, TrainableGroup
 from hud_orchestrator.rules.batching import BatchCutter
 from hud_orchestrator.rules.grading import GradingRule
 from tests.builders import group
@@ -99,3 +99,32 @@ def test_no_group_older_than_the_bound_is_ever_in_a_batch() -> None:
             batch = cut.cut()
             if batch is not None:
                 assert all(batch.step - 1 - g.oldest_version <= staleness for g in batch.groups)
+
+
+def before(number: int, reward: float) -> Dropped:
+    return Dropped(
+        number=number, ending=Ending.NO_SPREAD, outcomes=(Outcome.FINISHED,) * 2, rewards=(reward, reward)
+    )
+
+
+def test_what_was_dropped_before_a_restart_counts_as_if_it_had_been_now() -> None:
+    whole, resumed = (
+        BatchCutter(next_step=4, groups_per_step=3, replacements=1, staleness=0, dropped=dropped)
+        for dropped in (None, {4: [before(0, 1.0), before(2, 0.0)], 5: [before(7, 1.0)]})
+    )
+    for number, reward in ((0, 1.0), (2, 0.0)):
+        whole.saw(group(number, rewards=(reward, reward)))
+        whole.drop(Ending.NO_SPREAD)
+    for cut in (whole, resumed):
+        for number in (1, 3):
+            cut.saw(group(number, version=3))
+            assert cut.cut() is None
+            cut.keep(trainable(number, version=3))
+
+    assert (whole.lost_places, resumed.lost_places) == (0, 1)
+    batch = whole.cut()
+    assert batch == resumed.cut()
+    assert batch is not None
+    assert batch.dropped == {Ending.NO_SPREAD: 2}
+    # The one of the step after has used that step's replacement up.
+    assert (whole.drop(Ending.NO_SPREAD), resumed.drop(Ending.NO_SPREAD)) == (True, False)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import random
 import sys
 import time
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 from unittest.mock import patch
 
+import anyio.to_thread
 import sniffio
 import structlog
 
 from hud_orchestrator import directory, logs
 from tests.simulation.clock import Clock
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -35,6 +40,7 @@ def on_our_own(seed: int, clock: Clock) -> Iterator[None]:
         # Most of a short life would be spent on it, and on looking for the library that runs the loop.
         patch.object(directory, "PROBE_BYTES", 1),
         patch.object(sniffio.thread_local, "name", "asyncio"),
+        patch.object(anyio.to_thread, "run_sync", _at_once),
         # What goes wrong when coroutines of a dead process are taken apart.
         patch.object(sys, "unraisablehook", lambda _: None),
         warnings.catch_warnings(action="ignore"),
@@ -49,3 +55,9 @@ def on_our_own(seed: int, clock: Clock) -> Iterator[None]:
             gc.enable()
             gc.collect()
             gc.unfreeze()
+
+
+async def _at_once(work: Callable[..., T], *arguments: object, **_: Any) -> T:
+    """A thread would run on time of its own."""
+    await asyncio.sleep(0)
+    return work(*arguments)

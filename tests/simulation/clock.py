@@ -14,8 +14,16 @@ EPOCH = 1.8e9
 """The time of day at which a world begins."""
 
 
+END = 500_000.0
+"""The moment at which a world ends: a run that is not over by then never will be."""
+
+
 class Deadlock(Exception):
     """Every task waits, and nothing that could wake one will ever happen."""
+
+
+class Endless(Exception):
+    """The world has ended, and the run has not."""
 
 
 class Clock:
@@ -43,7 +51,10 @@ class Clock:
 
         Raises:
             Deadlock: there is neither.
+            Endless: the world's time is over.
         """
+        if self.now > END:
+            raise Endless
         if not self._events or self._events[0][0] > until:
             if until == float("inf"):
                 raise Deadlock

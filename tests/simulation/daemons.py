@@ -9,7 +9,7 @@ from random import Random
 from typing import Literal
 
 from hud_orchestrator.config.load import LoadedRun
-from hud_orchestrator.errors import ExitCode, HeadMoved, leaves
+from hud_orchestrator.errors import ExitCode, FencedOff, HeadMoved, leaves
 from tests.simulation.clock import Clock
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.environments import SimulatedPlacement
@@ -24,7 +24,7 @@ LIVES = 1000
 
 RESTARTED = frozenset(
     {ExitCode.OUTCOME_UNKNOWN, ExitCode.UNREACHABLE, ExitCode.INTERRUPTED, ExitCode.ABORTED,
-     ExitCode.STATE_UNWRITABLE}
+     ExitCode.STATE_UNWRITABLE, ExitCode.PAUSED}
 )  # fmt: skip
 """Codes after which the README says that another start goes on."""
 
@@ -90,21 +90,24 @@ class Daemon:
         return self.mix.ends[self.lives - 1] if self.lives <= len(self.mix.ends) else None
 
     def _count(self, end: End) -> None:
-        error = str(end.error or "done").replace(str(self.loaded.run.directory), "")
-        self.tell(f"life {self.lives}: " + ("killed" if end.killed else f"ended with {end.code}: {error}"))
         self.kills += end.killed
         if end.killed:
+            self.tell(f"life {self.lives} is killed")
             return
+        errors = list(leaves(end.error)) if end.error else []
+        said = "; ".join(map(str, errors)).replace(str(self.loaded.run.directory), "")
+        self.tell(f"life {self.lives} ends with {end.code}: {said or 'done'}")
         assert end.code is not None
         self.codes.append(end.code)
         if end.left:
             raise Broken(f"{end.left} tasks or timers were left behind")
-        moved = end.error and [leaf for leaf in leaves(end.error) if isinstance(leaf, HeadMoved)]
-        if moved and self.alone:
-            raise Broken(f"took itself for somebody else: {moved[0]}") from end.error
+        if self.alone and any(isinstance(error, HeadMoved | FencedOff) for error in errors):
+            raise Broken(f"took itself for somebody else: {said}") from end.error
         self.over = end.code in (ExitCode.DONE, ExitCode.HEAD_MOVED)
         if not self.over and end.code not in RESTARTED:
-            raise Broken(f"ended with code {end.code}: {end.error!r}") from end.error
+            raise Broken(f"ended with code {end.code}: {said or repr(end.error)}") from end.error
+        if end.code == ExitCode.STATE_UNWRITABLE and "disk is full" not in said:
+            raise Broken(f"does not say that the disk is full: {said}") from end.error
         if self.lives >= LIVES:
             raise Broken(f"{LIVES} lives were not enough; the last ended with {end}") from end.error
 

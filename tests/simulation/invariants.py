@@ -28,6 +28,7 @@ def check(daemons: Sequence[Daemon], service: SimulatedService, *, steps: int) -
     """
     noticed = any(daemon.codes[-1] == ExitCode.HEAD_MOVED for daemon in daemons)
     for daemon in daemons:
+        contested = not daemon.alone and not daemon.mix.leases
         with closing(sqlite3.connect(daemon.loaded.run.directory / "store.db")) as connection:
             connection.row_factory = sqlite3.Row
             store = _Store(connection, daemon)
@@ -39,7 +40,7 @@ def check(daemons: Sequence[Daemon], service: SimulatedService, *, steps: int) -
             slug = next((one for one in service.slugs.values() if one.name == store.slug), None)
             if slug is None:
                 continue
-            store.check_gradients(slug, excused=noticed and not daemon.alone, found=not daemon.alone)
+            store.check_gradients(slug, excused=noticed and contested, found=contested)
             if done and daemon.alone:
                 believed = list(store.applied.values())
                 _must([node.id for node in _chain(slug, believed)] == believed, "history is the ledger's")
@@ -61,13 +62,14 @@ class _Store:
         self.open = self._all("SELECT 1 FROM steps WHERE state = 'planned'")
         self.slug = next((row["value"] for row in self._all("SELECT * FROM meta WHERE key = 'slug'")), None)
         self._planned = {row["number"]: set(json.loads(row["groups"])) for row in over}
+        self._made = self._all("SELECT * FROM steps WHERE state IN ('applied', 'rolled_back')")
 
     def check_groups(self) -> None:
         """Every group that was begun has ended once, but for those in flight when the run ended."""
-        groups = self._all("SELECT number, ending, step FROM groups")
+        groups = self._all("SELECT number, ending, step, rollback FROM groups")
         ended: dict[int, set[int]] = defaultdict(set)
         for row in groups:
-            if row["ending"] == "trained" or (row["ending"] == "lost"):
+            if row["ending"] in ("trained", "lost") and row["rollback"] is None:
                 ended[row["step"]].add(row["number"])
         for number, planned in self._planned.items():
             if number in self.applied or number in ended:
@@ -94,9 +96,17 @@ class _Store:
         """
         nodes = {node.id: node for node in slug.nodes}
         traces = self._trained()
-        for number, checkpoint in self.applied.items():
+        # Those that the run went back from too.
+        for step in self._made:
+            number, checkpoint = step["number"], step["checkpoint"]
+            if checkpoint is None:
+                continue
             _must(checkpoint in nodes, f"step {number} made a checkpoint")
-            made, wanted = nodes[checkpoint].traces, traces[number]
+            groups = json.loads(step["groups"])
+            made, wanted = (
+                nodes[checkpoint].traces,
+                [one for group in groups for one in traces.pop(group, ())],
+            )
             if not set(made) <= set(wanted) and (excused or (found and nodes[checkpoint].parent is None)):
                 continue
             _must(set(made) <= set(wanted), f"step {number} took a gradient of something else")
@@ -106,13 +116,14 @@ class _Store:
     def _trained(self) -> Mapping[int, list[str]]:
         traces: dict[int, list[str]] = defaultdict(list)
         for row in self._all(
-            "SELECT g.step, r.trace_id, r.version_min"
+            "SELECT g.number, g.step, r.trace_id, r.version_min, r.version_max"
             " FROM rollouts r JOIN groups g ON g.number = r.group_number"
             " WHERE g.ending = 'trained' AND r.reward IS NOT NULL AND r.num_tokens > 0"
         ):
-            traces[row["step"]].append(row["trace_id"])
+            traces[row["number"]].append(row["trace_id"])
             age = row["step"] - 1 - row["version_min"]
             _must(age <= self._run.pipeline.staleness, "nothing too old was trained on")
+            _must(row["version_max"] < row["step"], "nothing of a policy that comes later was trained on")
         return traces
 
     def _all(self, sql: str) -> list[sqlite3.Row]:

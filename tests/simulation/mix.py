@@ -30,14 +30,22 @@ class Mix:
     """Whether the service looks at the id of a call, and does not do it again."""
     counts: bool
     """Whether it says how many datums a checkpoint took."""
+    leases: bool
+    """Whether it gives the model to one trainer at a time."""
+    waits: bool
+    """Whether the daemon waits for another one's lease to end."""
     list_lag_s: float
     gateway_lag_s: float
     staleness: int
     groups_per_step: int
     drops: bool
     """Whether lost steps are dropped, and not done again."""
+    own_loss: bool
+    """Whether the daemon computes the loss."""
     rival: bool
     """Whether somebody else trains the same model."""
+    back: tuple[int, int] | None
+    """After how many steps a guard has the run go back, and by how many."""
 
     @classmethod
     def of(cls, rng: Random) -> Mix:
@@ -46,9 +54,12 @@ class Mix:
         def some(largest: float) -> float:
             return largest * rng.random() if rng.random() < 0.4 else 0.0
 
+        # Of a stream of its own, so that seeds without it are what they were before there was any.
+        apart = Random(rng.getstate()[1][1])
         idempotent = rng.random() < 0.7
+        leases = rng.random() < 0.3
         # A late gradient in a checkpoint that nobody counts cannot be told from what belongs there, nor
-        # can one that has taken the place of another which the service forgot.
+        # can one that has taken the place of another which the service forgot: leases keep both out.
         counts, restart_every_s = rng.random() < 0.8, rng.choice((None, None, 20.0, 100.0))
         kinds: tuple[End, ...] = ("kill", "kill", "power cut", "request", "full", "signal")
         return cls(
@@ -58,22 +69,26 @@ class Mix:
                 lost_answer=some(0.06),
                 failed_before=some(0.08),
                 failed_after=some(0.06),
-                duplicated=some(0.05) if idempotent and counts else 0.0,
+                duplicated=some(0.05) if idempotent and (counts or leases) else 0.0,
                 late=some(0.03),
                 slow=some(0.03),
-                late_gradients=counts and restart_every_s is None,
+                late_gradients=None if leases else counts and restart_every_s is None and rng.random() < 0.5,
                 latency_s=rng.choice((0.01, 0.05, 0.5)),
             ),
-            ends=tuple(rng.choice(kinds) for _ in range(rng.choice((0, 0, 0, 1, 1, 2, 2, 3, 4, 8)))),
+            ends=tuple(rng.choice(kinds) for _ in range(rng.choice((0, 0, 0, 1, 1, 1, 2, 2, 3, 6)))),
             end_every=rng.choice((25.0, 60.0, 150.0)),
             restart_every_s=restart_every_s,
             set_clock_every_s=rng.choice((None, None, None, 20.0)),
             idempotent=idempotent,
             counts=counts,
+            leases=leases,
+            waits=rng.random() < 0.5,
             list_lag_s=rng.choice((0.0,) * 6 + (1.5, 1.5, 1.5, 15.0)),
-            gateway_lag_s=rng.choice((0.0,) * 14 + (0.1, 0.1, 0.1, 0.5, 0.5, 3.0)),
+            gateway_lag_s=rng.choice((0.0,) * 14 + (0.1, 0.1, 0.1, 0.1, 0.5, 3.0)),
             staleness=rng.choice((0, 0, 1, 2)),
-            groups_per_step=rng.choice((1,) * 7 + (2,)),
+            groups_per_step=rng.choice((1,) * 15 + (2,)),
             drops=rng.random() < 0.1,
+            own_loss=rng.random() < 0.003,  # torch takes seconds to load
             rival=rng.random() < 0.05,
+            back=(apart.randint(2, 6), apart.randint(1, 4)) if apart.random() < 0.3 else None,
         )

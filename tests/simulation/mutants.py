@@ -34,7 +34,7 @@ MUTANTS = {
     ),
     "step_on_a_call_of_unknown_outcome": Mutant(
         "stages.train",
-        '        figures = (await _once(trainer.ledger, "forward_backward", plan, send)).metrics | figures',
+        '        figures = _figures(await _once(trainer.ledger, "forward_backward", plan, send)) | figures',
         '        try:\n            await _once(trainer.ledger, "forward_backward", plan, send)\n'
         "        except OutcomeUnknown:\n            pass",
     ),
@@ -60,8 +60,8 @@ MUTANTS = {
     ),
     "adopt_without_looking_at_the_parent": Mutant(
         "rules.settlement",
-        "found = [node for node in new if node.prev_model_checkpoint_id == claim.head_before]",
-        "found = new",
+        "    if node.prev_model_checkpoint_id != claim.head_before:\n",
+        "    if False:\n",
     ),
     "leave_what_has_accumulated": Mutant(
         "settling", "            await self._set_head(step.head_before)", "            await anyio.sleep(0)"
@@ -69,20 +69,45 @@ MUTANTS = {
     "do_not_compare_counts": Mutant(
         "settling", "num_datums=await self.ledger.datums(step.id) if counts else None", "num_datums=None"
     ),
-    "forget_strays": Mutant(
-        "store.ledger", "stray.value FROM steps", "stray.value FROM (SELECT '[]' AS strays) AS steps"
-    ),
-    "do_not_watch_for_a_late_step": Mutant("settling", "watch_s=self.settle_s", "watch_s=0"),
     "believe_a_list_that_lags": Mutant(
         "settling", "        until = anyio.current_time() + self.settle_s\n", "        until = 0.0\n"
     ),
     "take_an_answer_for_proof": Mutant(
-        "stages.train",
-        "node = await trainer.settler.confirm(await _open(trainer), answer.checkpoint_id)",
-        'node = __import__("hud_orchestrator.wire").wire.Checkpoint(id=answer.checkpoint_id)',
+        "settling", "if node is not None and (wrong := flaw(node, claim)) is not None:", "if wrong := None:"
+    ),
+    "keep_groups_of_the_steps_that_are_left": Mutant(
+        "store.rollbacks", "WHERE group_number = number AND (version_max > :step OR remote = 1)", "WHERE 0"
+    ),
+    "cut_the_history_before_the_head_is_set": Mutant(
+        "rewinding",
+        "    try:\n        await settler.move_head(",
+        "    await rollbacks.done(rollback, from_step=line.last, from_checkpoint=head)\n"
+        "    try:\n        await settler.move_head(",
     ),
     "train_on_what_is_too_old": Mutant(
-        "rules.batching", "self._step - 1 - group.oldest_version > self._staleness", "False"
+        "rules.batching", "if self._step - 1 - group.oldest_version > self._staleness", "if False"
+    ),
+    "persist_the_dispatched_cursor": Mutant(
+        "resume",
+        "ended=frozenset(await trajectories.ended()),",
+        "ended=frozenset(await trajectories.ended()) | {group.number for group in unended},",
+    ),
+    "do_not_sync": Mutant("store.database", 'if survives == "power cut":', "if False:"),
+    "keep_the_permit_of_a_stale_group": Mutant(
+        "stages.collect",
+        """replaced=True)
+            self.permits.give_back(1, reason="dropped")""",
+        "replaced=True)",
+    ),
+    "go_on_with_a_fork_that_has_gradients": Mutant(
+        "resume",
+        "if verdict.strays or (step.may_have_accumulated and keeps_gradients):",
+        "if verdict.strays:",
+    ),
+    "skip_a_step_without_looking_at_the_head": Mutant(
+        "stages.train",
+        'await trainer.settler.regain("the model", trainer.policy.current.checkpoint)',
+        "await anyio.sleep(0)",
     ),
 }
 
@@ -135,7 +160,7 @@ def main(names: Sequence[str]) -> int:
     if caught is None:
         print(f"{names[0]}: not in {SEEDS} seeds", flush=True)
         return 1
-    print(f"{names[0]}: {caught[0]} seeds: {' '.join(str(caught[1]).split())[:160]}", flush=True)
+    print(f"{names[0]}: {caught[0]} seeds: {' '.join(repr(caught[1]).split())[:200]}", flush=True)
     return 0
 
 

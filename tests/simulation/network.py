@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
@@ -13,6 +13,7 @@ from pydantic_core import from_json, to_json
 
 from hud_orchestrator.clients.pool import READ_TIMEOUT_S, NoAnswer, Pool, Reply
 from hud_orchestrator.clients.submissions import Submissions
+from hud_orchestrator.wire_writer import FENCING_TOKEN
 from tests.simulation.clock import Clock
 from tests.simulation.service import Answer, SimulatedService
 
@@ -26,6 +27,9 @@ FATES = (
     "late",
     "slow",
 )
+
+REPEATED = frozenset({"duplicated", "late", "slow"})
+"""Those after which a request arrives when its sender does not reckon with it."""
 
 LATE_S = 30.0
 """Seconds that a request may be under way when its sender has given it up."""
@@ -53,8 +57,8 @@ class Weather:
     """The connection breaks off, and some seconds later it arrives all the same."""
     slow: float = 0.0
     """It is done only after the client has given up."""
-    late_gradients: bool = True
-    """Whether a gradient can be late or slow, too."""
+    late_gradients: bool | None = None
+    """Whether a gradient can be late or a new head, or, at a service that tells late calls, both."""
     latency_s: float = 0.05
 
     def fate(self, rng: Random) -> str:
@@ -73,7 +77,7 @@ class _Request:
     method: str
     path: str
     content: bytes | None
-    key: str | None
+    headers: Mapping[str, str]
     patience_s: float
 
 
@@ -109,7 +113,13 @@ class SimulatedNetwork:
             self._resolve(future, None)
 
     async def carry(
-        self, method: str, path: str, content: bytes | None, *, key: str | None, patience_s: float
+        self,
+        method: str,
+        path: str,
+        content: bytes | None,
+        *,
+        headers: Mapping[str, str] | None,
+        patience_s: float,
     ) -> Reply:
         """The answer.
 
@@ -119,7 +129,7 @@ class SimulatedNetwork:
         if self.dead:
             await asyncio.Event().wait()
         fate = self.weather.fate(self.rng)
-        if fate in ("late", "slow") and "-backward" in path and not self.weather.late_gradients:
+        if fate in REPEATED and self._could_hide(path):
             fate = "fine"
         self.tell(f"{method} {path.rsplit('/', 1)[-1]} {fate}")
         if fate == "refused":
@@ -128,7 +138,7 @@ class SimulatedNetwork:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer | None] = loop.create_future()
         self.waiting[future] = None
-        request = _Request(fate, method, path, content, key, patience_s)
+        request = _Request(fate, method, path, content, headers or {}, patience_s)
         self._dispatch(request, future)
         self.at_request()
         given_up = loop.call_later(patience_s, _give_up, future) if fate in UNCERTAIN else None
@@ -140,7 +150,15 @@ class SimulatedNetwork:
                 given_up.cancel()
         if answer is None:
             raise NoAnswer("broke off", connected=True)
-        return Reply(status=answer.status, headers={}, content=to_json(answer.body))
+        return Reply(status=answer.status, headers=answer.headers, content=to_json(answer.body))
+
+    def _could_hide(self, path: str) -> bool:
+        """Whether a request that comes late could put one gradient in the place of another.
+
+        It is either such a gradient, or what would make room for one.
+        """
+        gradients = self.weather.late_gradients
+        return gradients is not None and path.endswith("/head" if gradients else "backward")
 
     def _dispatch(self, request: _Request, future: asyncio.Future[Answer | None]) -> None:
         """Decide when it arrives and what comes back."""
@@ -165,7 +183,15 @@ class SimulatedNetwork:
 
     def _arrive(self, request: _Request, future: asyncio.Future[Answer | None], latency: float) -> None:
         body = None if request.content is None else from_json(request.content)
-        answer = self.service.handle(request.method, request.path, body, key=request.key, now=self.clock.now)
+        token = request.headers.get(FENCING_TOKEN)
+        answer = self.service.handle(
+            request.method,
+            request.path,
+            body,
+            key=request.headers.get("Idempotency-Key"),
+            token=None if token is None else int(token),
+            now=self.clock.now,
+        )
         if request.fate == "lost_answer":
             if self.rng.random() < 0.5:
                 self._resolve(future, None)
@@ -195,9 +221,9 @@ class _SimulatedPool:
     async def request(
         self, method: str, path: str, *, body: Any = None, params: Any = None, headers: Any = None
     ) -> Reply:
-        del params, headers
+        del params
         content = None if body is None else to_json(body, exclude_none=True)
-        return await self._network.carry(method, path, content, key=None, patience_s=READ_TIMEOUT_S)
+        return await self._network.carry(method, path, content, headers=headers, patience_s=READ_TIMEOUT_S)
 
     async def close(self) -> None:
         return
@@ -208,8 +234,9 @@ class _SimulatedSubmissions:
         self._network = network
 
     async def post(self, path: str, content: str, *, headers: Any, timeout_s: float) -> Reply:
-        key = headers["Idempotency-Key"]
-        return await self._network.carry("POST", path, content.encode(), key=key, patience_s=timeout_s)
+        return await self._network.carry(
+            "POST", path, content.encode(), headers=headers, patience_s=timeout_s
+        )
 
     async def close(self) -> None:
         return

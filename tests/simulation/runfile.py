@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from hud_orchestrator.config.load import LoadedRun
+from hud_orchestrator.config.losses import CLIENT
 from hud_orchestrator.config.run import RunFile
 from tests.simulation.mix import Mix
 
@@ -19,7 +20,15 @@ def loaded_run(directory: Path, seed: int, steps: int, mix: Mix) -> LoadedRun:
     directory.mkdir(parents=True)
     tasks = directory / "tasks.json"
     tasks.write_text(TASKS)
-    run = _run_file(steps, mix.staleness, mix.groups_per_step, "drop" if mix.drops else "redo")
+    run = _run_file(
+        steps,
+        mix.staleness,
+        mix.groups_per_step,
+        drops=mix.drops,
+        waits=mix.waits,
+        own_loss=mix.own_loss,
+        back=mix.back,
+    )
     source = run.taskset.train[0].model_copy(update={"source": str(tasks)})
     run = run.model_copy(
         update={
@@ -32,8 +41,26 @@ def loaded_run(directory: Path, seed: int, steps: int, mix: Mix) -> LoadedRun:
 
 
 @lru_cache
-def _run_file(steps: int, staleness: int, groups_per_step: int, on_lost_step: str) -> RunFile:
+def _run_file(
+    steps: int,
+    staleness: int,
+    groups_per_step: int,
+    *,
+    drops: bool,
+    waits: bool,
+    own_loss: bool,
+    back: tuple[int, int] | None,
+) -> RunFile:
     """Checked once: that takes as long as some steps."""
+    guards = []
+    if back is not None:
+        # Goes back twice, and pauses the run whenever it would once more.
+        guards = [
+            {
+                "metric": "reward_mean", "above": -1, "in_a_row": back[0], "cool_down": 8,
+                "action": "roll_back", "steps": back[1], "most": 2,
+            }
+        ]  # fmt: skip
     return RunFile.model_validate(
         {
             "run": {"name": "it", "steps": steps},
@@ -47,8 +74,12 @@ def _run_file(steps: int, staleness: int, groups_per_step: int, on_lost_step: st
             },
             "pipeline": {"staleness": staleness},
             "trainer": {
-                "learning_rate": {"peak": 1e-3}, "call_timeout_s": 60, "on_lost_step": on_lost_step,
+                "learning_rate": {"peak": 1e-3}, "call_timeout_s": 60,
+                "on_lost_step": "drop" if drops else "redo",
+                "loss": f"{CLIENT}importance_sampling" if own_loss else "importance_sampling",
+                "on_other_trainer": "wait" if waits else "refuse",
             },
+            "guards": guards,
             "reporting": {"enabled": False},
         }
     )  # fmt: skip

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from hud_orchestrator.wire_writer import FENCING_TOKEN
+from tests.simulation.fence import Fence, Refused
+
 BASE = "base"
+LOGPROB = -2.3
+"""Of every sampled token."""
 
 
 @dataclass(slots=True)
@@ -35,8 +41,11 @@ class Slug:
     nodes: list[Node] = field(default_factory=list)
     head: str | None = None
     batches: list[tuple[str, ...]] = field(default_factory=list)
+    forwards: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Traces of the forwards that no backward has used."""
     heads: list[tuple[float, str | None]] = field(default_factory=list)
     """Every head and since when, newest last."""
+    fence: Fence = field(default_factory=Fence)
     listed_at: float = 0.0
     """When somebody looked last."""
 
@@ -47,17 +56,26 @@ class Answer:
 
     status: int
     body: Any
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class SimulatedService:
     """Answers requests at once; when they arrive is the network's matter."""
 
     def __init__(
-        self, rng: Random, *, idempotent: bool, counts: bool, list_lag_s: float, gateway_lag_s: float
+        self,
+        rng: Random,
+        *,
+        idempotent: bool,
+        counts: bool,
+        leases: bool,
+        list_lag_s: float,
+        gateway_lag_s: float,
     ) -> None:
         self._rng = rng
         self._idempotent = idempotent
         self._counts = counts
+        self._leases = leases
         self._list_lag_s = list_lag_s
         self._gateway_lag_s = gateway_lag_s
         self._done: dict[str, Answer] = {}
@@ -65,23 +83,31 @@ class SimulatedService:
         self.slugs: dict[str, Slug] = {}
         self.restarts = 0
 
-    def restart(self) -> None:
+    def restart(self, now: float) -> None:
         """Lose what is in memory: sessions, and which calls were answered."""
         self.restarts += 1
         for slug in self.slugs.values():
             slug.batches.clear()
+            slug.forwards.clear()
+            slug.fence.until = now + slug.fence.ttl_s
         self._done.clear()
 
-    def handle(self, method: str, path: str, body: Any, *, key: str | None, now: float) -> Answer:
-        """Do what is asked for."""
+    def handle(
+        self, method: str, path: str, body: Any, *, key: str | None, token: int | None, now: float
+    ) -> Answer:
+        """Do what is asked for, if *token* allows it."""
         if key is not None and self._idempotent and key in self._done:
             return self._done[key]
-        answer = self._route(method, path, body, now)
+        try:
+            answer = self._route(method, path, body, token, now)
+        except Refused as refused:
+            newest = self.slugs[path.split("/")[3]].fence.token
+            return Answer(409, {"detail": str(refused)}, {FENCING_TOKEN: str(newest)})
         if key is not None:
             self._done[key] = answer
         return answer
 
-    def _route(self, method: str, path: str, body: Any, now: float) -> Answer:
+    def _route(self, method: str, path: str, body: Any, token: int | None, now: float) -> Answer:
         parts = path.strip("/").split("/")
         if path == "/v2/models":
             items = [self._model(BASE, BASE, trainable=False)]
@@ -94,18 +120,44 @@ class SimulatedService:
         slug = self.slugs.get(parts[2])
         if slug is None:
             return Answer(404, {"detail": f"no model {parts[2]}"})
-        if parts[-1] == "lease":
-            return Answer(404, {"detail": f"no such path {path}"})
-        if parts[-1] == "losses":
+        return self._model_route(method, parts[-1], slug, body, token, now)
+
+    def _model_route(
+        self, method: str, what: str, slug: Slug, body: Any, token: int | None, now: float
+    ) -> Answer:
+        if what == "lease":
+            return self._lease(method, slug, body, token, now)
+        if what == "losses":
             return Answer(200, {"losses": ["importance_sampling"]})
-        if parts[-1] == "checkpoints":
+        if what == "checkpoints":
             return self._checkpoints(slug, now)
-        if parts[-1] == "head":
-            return self._set_head(slug, body, now)
-        if parts[-1] == "forward-backward":
+        if self._leases:
+            slug.fence.admit(token, now)
+        return self._set_head(slug, body, now) if what == "head" else self._train(what, slug, body, now)
+
+    def _train(self, what: str, slug: Slug, body: Any, now: float) -> Answer:
+        if what == "forward-backward":
             return self._forward_backward(slug, body)
-        assert parts[-1] == "optim-step", path
+        if what == "forward":
+            return self._forward(slug, body)
+        if what == "backward":
+            return self._backward(slug, body)
+        assert what == "optim-step", what
         return self._optim_step(slug, now)
+
+    def _lease(self, method: str, slug: Slug, body: Any, token: int | None, now: float) -> Answer:
+        if not self._leases:
+            return Answer(404, {"detail": "no such path"})
+        fence = slug.fence
+        if method == "POST" and fence.take(body, now):
+            slug.batches.clear()
+        elif method == "PUT":
+            fence.hold(token, now)
+        elif method == "DELETE":
+            fence.release(token)
+        left_s = max(0.0, fence.until - now)
+        facts = {"held": not fence.over, "token": fence.token, "holder": fence.owner, "expires_in_s": left_s}
+        return Answer(200, facts)
 
     def _model(self, model_id: str, name: str, *, trainable: bool) -> dict[str, Any]:
         return {
@@ -137,7 +189,7 @@ class SimulatedService:
                     {
                         "message": {"role": "assistant", "content": text},
                         "finish_reason": "stop",
-                        "logprobs": {"content": [{"logprob": -2.3}]},
+                        "logprobs": {"content": [{"logprob": LOGPROB}]},
                         "prompt_token_ids": [1, 2],
                         "token_ids": [ord(text)],
                     }
@@ -179,6 +231,31 @@ class SimulatedService:
     def _forward_backward(self, slug: Slug, body: Any) -> Answer:
         slug.batches.append(tuple(one["trace_id"] for one in body["inputs"]))
         return Answer(200, {"metrics": {"loss:sum": 0.0}, "num_datums": len(body["inputs"])})
+
+    def _forward(self, slug: Slug, body: Any) -> Answer:
+        traces = tuple(one["trace_id"] for one in body["inputs"])
+        name = f"forward-{len(slug.forwards)}-{traces[0]}"
+        slug.forwards[name] = traces
+        group_size = body.get("group_size")
+        data = [
+            {
+                "reward": one["reward"],
+                "traj_idx": place,
+                "group_idx": None if group_size is None else place // group_size,
+                "logprobs": [-1.0, LOGPROB],
+                "sampling_logprobs": [0.0, LOGPROB],
+                "mask": [0.0, 1.0],
+            }
+            for place, one in enumerate(body["inputs"])
+        ]
+        return Answer(200, {"forward_id": name, "data": data})
+
+    def _backward(self, slug: Slug, body: Any) -> Answer:
+        traces = slug.forwards.pop(body["forward_id"], None)
+        if traces is None:
+            return Answer(409, {"detail": "there is no such forward"})
+        slug.batches.append(traces)
+        return Answer(200, {"metrics": body["metrics"], "num_datums": len(traces)})
 
     def _optim_step(self, slug: Slug, now: float) -> Answer:
         if not slug.batches:

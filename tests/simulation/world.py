@@ -66,6 +66,7 @@ class World:
             Random(seed + 1),
             idempotent=self.mix.idempotent,
             counts=self.mix.counts,
+            leases=self.mix.leases,
             list_lag_s=self.mix.list_lag_s,
             gateway_lag_s=self.mix.gateway_lag_s,
         )
@@ -123,7 +124,7 @@ class World:
 
     def _restart(self) -> None:
         self._tell("the service restarts")
-        self.service.restart()
+        self.service.restart(self.clock.now)
         for daemon in self.daemons:
             if daemon.process is not None:
                 daemon.process.network.reset()

@@ -97,6 +97,27 @@ async def test_members_that_arrive_mixed_up_become_whole_groups(trajectories: Tr
     assert [g.number for g in await trajectories.unended()] == [0, 1]
 
 
+async def test_places_that_were_lost_before_a_restart_are_cut_without_another_group(
+    trajectories: Trajectories,
+) -> None:
+    permits = Permits(staleness=1, groups_per_step=1)
+    for number, step in ((0, 1), (1, 2)):
+        await trajectories.add(group(number, rewards=(1.0, 1.0)), ending=Ending.NO_SPREAD, step=step)
+    await trajectories.add(group(2), ending=Ending.FAILED, step=2)
+    there = desk(trajectories, permits)
+    there.cutter = BatchCutter(
+        next_step=1, groups_per_step=1, replacements=0, staleness=1,
+        dropped=await trajectories.dropped(after=0),
+    )  # fmt: skip
+
+    assert there.cutter.lost_places == permits.total
+    batches = await collected(members(3, 0.0, 1.0, version=1), there)
+
+    assert [(b.step, b.rewards, [g.number for g in b.groups]) for b in batches] == [
+        (1, (1.0, 1.0), []), (2, (1.0, 1.0), []), (3, (0.0, 1.0), [3]),
+    ]  # fmt: skip
+
+
 async def test_groups_from_before_a_restart_fill_a_batch_without_a_new_rollout(
     trajectories: Trajectories,
 ) -> None:

@@ -166,29 +166,18 @@ def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:
         Database(path)
 
 
-async def test_a_store_of_an_earlier_program_is_brought_up_to_date_and_kept(tmp_path: Path) -> None:
+async def test_a_store_that_is_damaged_is_named(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
-    old = sqlite3.connect(path)
-    old.executescript((Path(__file__).parent / "v1.sql").read_text())
-    old.close()
-
     database = Database(path)
-    step = await Ledger(database).open_step()
-    assert step is not None
-    assert step.may_have_accumulated
-    async with Ledger(database).one_shot("backward", plan=step.id):
-        pass
-    await Trajectories(database).end(0, ending=Ending.NO_GRADIENT, step=1)
-    with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
-        await database.write("INSERT INTO calls (id, step, kind, sent_at) VALUES ('x', 99, 'forward', '')")
+    for number in range(50):
+        await Trajectories(database).add(group(number), ending=None)
     database.close()
+    with path.open("r+b") as file:
+        file.seek(8 * 4096)
+        file.write(b"\xff" * (path.stat().st_size - 8 * 4096))
 
-    assert seen_from_outside(path, "SELECT kind FROM calls ORDER BY rowid") == [
-        ("forward_backward",),
-        ("backward",),
-    ]
-    assert seen_from_outside(path, "SELECT ending FROM groups") == [("no_gradient",)]
-    assert seen_from_outside(tmp_path / "store.db.v1", "SELECT ending FROM groups") == [(None,)]
+    with pytest.raises(StateError, match="damaged"):
+        await Trajectories(Database(path)).unended()
 
 
 def test_a_store_of_a_later_program_is_left_alone(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from hud_orchestrator.clients.catalog import Catalog
     from hud_orchestrator.clients.transport import Transport
+    from hud_orchestrator.embedded import Addresses
 
 PIPE_WIDTH = 400
 """Columns where nobody looks: nothing is cut off that a program may want."""
@@ -48,18 +49,33 @@ def ask_service(
     as_json: bool = False,
 ) -> None:
     """Await ``question(transport, gateway_url)``, where the transport leads to the platform's API."""
+
+    async def of_platform(addresses: Addresses) -> None:
+        from hud_orchestrator.clients.transport import Transport
+
+        async with Transport(addresses.api_url, addresses.api_key) as transport:
+            await question(transport, addresses.gateway_url)
+
+    ask_addresses(of_platform, env_file=env_file, state=state, cache=cache, as_json=as_json)
+
+
+def ask_addresses(
+    question: Callable[[Addresses], Awaitable[None]],
+    *,
+    env_file: Path | None,
+    state: Path | None,
+    cache: Path | None,
+    as_json: bool,
+) -> None:
+    """Await *question*, which is told where everything is."""
     import anyio
 
     from hud_orchestrator import logs
     from hud_orchestrator.cli.models.place import Place, service
-    from hud_orchestrator.clients.transport import Transport
 
     async def main() -> None:
-        async with (
-            service(Place(env_file=env_file, state=state, cache=cache)) as addresses,
-            Transport(addresses.api_url, addresses.api_key) as transport,
-        ):
-            await question(transport, addresses.gateway_url)
+        async with service(Place(env_file=env_file, state=state, cache=cache)) as addresses:
+            await question(addresses)
 
     logs.configure(stream=None, as_json=False, level="error")
     answer_errors(lambda: anyio.run(main), as_json=as_json)

@@ -1,0 +1,54 @@
+"""``run --fresh``: an earlier run is set aside, and not without a word when there is something in it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hud_orchestrator.directory import RunDirectory
+
+
+def begin_anew(directory: RunDirectory, *, yes: bool) -> None:
+    """Set what *directory* holds aside, and say where it is.
+
+    Raises:
+        ConfigError: it holds work, and nobody says *yes*.
+        StateInUse: a run is going on in it.
+    """
+    # A run that goes on is refused below, whatever anybody says.
+    if not yes and directory.holder() is None:
+        _confirm(directory)
+    kept = directory.set_aside()
+    if kept is not None:
+        print(f"set the earlier run aside: {kept}", file=sys.stderr)
+
+
+def _confirm(directory: RunDirectory) -> None:
+    from hud_orchestrator.errors import ConfigError
+
+    held = _held(directory)
+    if held is None:
+        return
+    fact = f"{directory.path}: --fresh would set aside {held}"
+    if not sys.stdin.isatty():
+        raise ConfigError(
+            f"{fact}; add --yes, leave --fresh out to continue that run, or choose another run.name"
+        )
+    print(f"{fact}: go on? [y/N] ", end="", file=sys.stderr, flush=True)
+    if input().strip().lower() not in ("y", "yes"):
+        raise ConfigError("not confirmed; nothing was changed")
+
+
+def _held(directory: RunDirectory) -> str | None:
+    """The work in *directory*, in words; ``None``: there is none."""
+    from hud_orchestrator.errors import StateError
+    from hud_orchestrator.store.archive import Archive
+
+    if not directory.store.exists():
+        return None
+    try:
+        steps, rollouts = Archive(directory.store).counts()
+    except StateError:
+        return "a run whose store cannot be read"
+    return f"a run of {steps} steps and {rollouts} rollouts" if steps or rollouts else None

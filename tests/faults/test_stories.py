@@ -1,0 +1,297 @@
+"""What happens when one thing goes wrong, told by the real daemon in the simulated world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from hud_orchestrator.errors import ExitCode
+from tests.faults.story import Request, Story
+from tests.simulation.service import Answer
+
+Death = Literal["kill", "power cut"]
+MINUTE, HOUR = 60.0, 3600.0
+
+
+def at(name: str, nth: int, fate: str | int) -> Callable[[Request], str | int | None]:
+    """One request of that name meets with *fate*."""
+    return lambda request: fate if (request.name, request.nth) == (name, nth) else None
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Story:
+    return Story(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("fate", "event"), [("failed_before", "step.abandoned"), ("failed_after", "step.adopted")]
+)
+def test_an_answer_of_5xx_to_an_optim_step_says_nothing_and_the_tree_decides(
+    story: Story, fate: str, event: str
+) -> None:
+    end = story.live(at("optim-step", 2, fate))
+
+    assert end.code == ExitCode.DONE
+    assert [line["step"] for line in story.events(event)] == [2]
+    story.check()
+
+
+def test_a_step_that_is_done_after_its_call_was_given_up_is_adopted(story: Story) -> None:
+    end = story.live(at("optim-step", 2, "slow"))
+
+    assert end.code == ExitCode.DONE
+    assert len(story.events("step.adopted")) == 1
+    story.check()
+
+
+def test_a_gradient_that_arrives_after_its_call_was_given_up_reaches_no_other_step(story: Story) -> None:
+    end = story.live(at("forward-backward", 2, "slow"))
+
+    assert end.code == ExitCode.DONE
+    assert len(story.events("step.abandoned")) >= 1
+    story.check()
+
+
+def test_a_service_that_restarts_in_the_middle_of_a_step_costs_that_step_once_more(story: Story) -> None:
+    def restarts(request: Request) -> None:
+        if (request.name, request.nth) == ("optim-step", 2):
+            story.service.restart(story.clock.now)
+
+    end = story.live(restarts)
+
+    assert end.code == ExitCode.DONE
+    assert [line["step"] for line in story.events("step.abandoned")] == [2]
+    story.check()
+
+
+def test_a_service_that_is_away_for_a_minute_is_waited_for(story: Story) -> None:
+    since: list[float] = []
+
+    def away(request: Request) -> str | None:
+        if (request.name, request.nth) == ("forward-backward", 2):
+            since.append(request.at)
+        return "refused" if since and request.at < since[0] + MINUTE else None
+
+    end = story.live(away)
+
+    assert end.code == ExitCode.DONE
+    assert story.events("call.repeated")
+    story.check()
+
+
+def test_a_service_that_is_away_for_an_hour_ends_the_run_with_69_and_the_next_start_goes_on(
+    story: Story,
+) -> None:
+    end = story.live(lambda request: "refused" if request.at > 1000.5 else None)
+    again = story.live(lambda request: "refused")
+    story.pause(HOUR)
+    last = story.live()
+
+    assert (end.code, again.code, last.code) == (ExitCode.UNREACHABLE, ExitCode.UNREACHABLE, ExitCode.DONE)
+    story.check()
+
+
+def test_a_fork_whose_answer_was_lost_is_waited_for_until_it_has_been_made(story: Story) -> None:
+    handle, looks = story.service.handle, iter(range(3))
+
+    def slowly(
+        method: str, path: str, body: Any, *, key: str | None, token: int | None, now: float
+    ) -> Answer:
+        answer = handle(method, path, body, key=key, token=token, now=now)
+        if path == "/v2/models" and story.service.slugs and next(looks, None) is not None:
+            answer.body["items"].pop()  # it has been asked for, and is still being made
+            answer.body["total"] -= 1
+        return answer
+
+    story.service.handle = slowly  # type: ignore[method-assign]
+
+    end = story.live(at("fork", 1, "lost_answer"))
+
+    assert end.code == ExitCode.DONE
+    assert story.events("model.awaited")
+    story.check()
+
+
+def test_a_service_without_room_costs_the_step_once_more(story: Story) -> None:
+    end = story.live(at("optim-step", 2, 507))
+
+    assert end.code == ExitCode.DONE
+    assert [line["step"] for line in story.events("step.abandoned")] == [2]
+    story.check()
+
+
+@pytest.mark.parametrize("lag_s", [2.0, 20.0])
+def test_a_list_of_checkpoints_that_lags_is_waited_for(tmp_path: Path, lag_s: float) -> None:
+    story = Story(tmp_path, list_lag_s=lag_s)
+
+    assert story.live().code == ExitCode.DONE
+    story.check()
+
+
+def test_a_gateway_that_serves_the_old_head_for_a_while_trains_nothing_too_old(tmp_path: Path) -> None:
+    story = Story(tmp_path, gateway_lag_s=3.0)
+
+    assert story.live().code == ExitCode.DONE
+    assert {line["reason"] for line in story.events("group.dropped")} >= {"stale"}
+    story.check()
+
+
+def test_a_tree_that_cannot_be_read_after_a_lost_answer_is_settled_by_the_next_start(story: Story) -> None:
+    lost: list[Request] = []
+
+    def unreadable(request: Request) -> str | None:
+        if (request.name, request.nth) == ("optim-step", 2):
+            lost.append(request)
+            return "lost_answer"
+        return "failed_before" if lost and request.name == "checkpoints" else None
+
+    end = story.live(unreadable)
+    last = story.live()
+
+    assert (end.code, last.code) == (ExitCode.OUTCOME_UNKNOWN, ExitCode.DONE)
+    assert len(story.events("step.adopted")) == 1
+    story.check()
+
+
+def test_a_step_that_is_lost_five_times_ends_the_run_with_3_and_the_next_start_settles_it(
+    story: Story,
+) -> None:
+    end = story.live(lambda one: "failed_before" if one.name == "optim-step" and one.nth > 1 else None)
+    last = story.live()
+
+    assert (end.code, last.code) == (ExitCode.OUTCOME_UNKNOWN, ExitCode.DONE)
+    story.check()
+
+
+def test_a_key_that_is_revoked_ends_the_run_with_77_and_another_goes_on(story: Story) -> None:
+    end = story.live(at("optim-step", 2, 401))
+    last = story.live()
+
+    assert (end.code, last.code) == (ExitCode.KEY_REFUSED, ExitCode.DONE)
+    story.check()
+
+
+def test_a_call_that_is_refused_ends_the_run_with_the_services_words(story: Story) -> None:
+    end = story.live(at("forward-backward", 2, 402))
+    last = story.live()
+
+    assert (end.code, last.code) == (ExitCode.RUN_FAILED, ExitCode.DONE)
+    assert "said by the story" in story.said(end)
+    story.check()
+
+
+def test_a_disk_that_is_full_for_the_store_ends_the_run_with_74_and_the_next_start_goes_on(
+    story: Story,
+) -> None:
+    assert story.live(pages=1_000_000, at_work=partial(_at, 60, "kill")).killed
+    with story.store() as connection:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    end = story.live(pages=pages + 1)
+    last = story.live()
+
+    assert (end.code, last.code) == (ExitCode.STATE_UNWRITABLE, ExitCode.DONE)
+    story.check()
+
+
+def test_a_kill_or_a_power_cut_at_any_commit_repeats_and_loses_no_step(tmp_path: Path) -> None:
+    killed, number = True, 0
+    while killed:
+        number += 2
+        how: Death = ("kill", "power cut")[number // 2 % 2]
+        place = tmp_path / str(number)
+        place.mkdir()
+        story = Story(place, steps=2)
+        killed = story.live(at_work=partial(_at, number, how)).killed
+        assert story.live().code == ExitCode.DONE
+        story.check()
+    assert number > 40
+
+
+def _at(number: int, how: Death, now: int) -> Death | None:
+    return how if now == number else None
+
+
+def test_a_clock_that_jumps_changes_no_deadline_and_no_step(story: Story) -> None:
+    def jumps(request: Request) -> None:
+        story.clock.ahead_s = -86_400.0 if request.nth % 2 else 86_400.0
+
+    end = story.live(jumps)
+
+    assert end.code == ExitCode.DONE
+    assert not story.events("rollout.failed")
+    assert story.clock.now < 1000 + MINUTE
+    story.check()
+
+
+def test_a_notebook_that_steps_the_slug_ends_the_run_with_76(story: Story) -> None:
+    def steps(request: Request) -> None:
+        if (request.name, request.nth) == ("forward-backward", 3):
+            story.notebook("forward-backward")
+            story.notebook("optim-step")
+
+    end = story.live(steps)
+
+    assert end.code == ExitCode.HEAD_MOVED
+    assert "somebody else" in story.said(end)
+
+
+def test_a_gradient_of_a_notebook_is_in_no_step_of_the_history(story: Story) -> None:
+    def adds(request: Request) -> None:
+        if (request.name, request.nth) == ("optim-step", 3):
+            story.notebook("forward-backward")
+
+    end = story.live(adds)
+
+    assert end.code == ExitCode.DONE
+    assert [line["step"] for line in story.events("step.abandoned")] == [3]
+    story.check()
+
+
+def test_what_a_notebook_left_before_a_run_began_is_in_no_step_of_it(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    one, other = Story(tmp_path / "one"), Story(tmp_path / "other", seed=100)
+    other.service, other.clock = one.service, one.clock
+    assert one.live().code == ExitCode.DONE
+    one.notebook("forward-backward")
+
+    assert other.live().code == ExitCode.DONE
+
+    (slug,) = other.service.slugs.values()
+    assert len(slug.nodes) == one.steps + other.steps
+    assert not any("somebody-elses" in node.traces for node in slug.nodes)
+
+
+def test_a_late_request_of_ours_that_moves_the_head_is_undone(story: Story) -> None:
+    def set_head(request: Request) -> str | None:
+        slugs = list(story.service.slugs.values())
+        if slugs and request.name == "completions" and len(slugs[0].nodes) == 3 and not late:
+            late.append(f"/v2/models/{slugs[0].id}/head")
+            body = {"checkpoint_id": slugs[0].nodes[0].id}
+            story.service.handle("PUT", late[0], body, key=None, token=None, now=story.clock.now)
+        return "lost_answer" if (request.name, request.nth) == ("forward-backward", 2) else None
+
+    late: list[str] = []
+    end = story.live(set_head)
+
+    assert (end.code, len(late)) == (ExitCode.DONE, 1)
+    assert [line["event"] for line in story.events("head.regained")] == ["head.regained"]
+    assert story.clock.now < 1000 + 5 * MINUTE
+    story.check()
+
+
+def test_another_run_that_trained_the_slug_meanwhile_ends_this_one_with_76(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    one, other = Story(tmp_path / "one"), Story(tmp_path / "other", seed=100)
+    other.service, other.clock = one.service, one.clock
+    first = one.live(at_work=partial(_at, 75, "kill"))
+    second = other.live()
+    third = one.live()
+
+    assert first.killed
+    assert (second.code, third.code) == (ExitCode.DONE, ExitCode.HEAD_MOVED)
