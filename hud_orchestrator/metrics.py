@@ -131,7 +131,7 @@ class Scoreboard:
         self.staleness = step.metrics["staleness_max"]
         self.record(
             {
-                **{name: value if math.isfinite(value) else None for name, value in step.metrics.items()},
+                **step.metrics,
                 **{name: round(read(), 4) for name, read in self.gauges.items()},
                 "kind": "step",
                 "step": step.number,
@@ -148,9 +148,12 @@ class Scoreboard:
         )
 
     def record(self, line: Mapping[str, Any]) -> None:
-        """Write a line of metrics, with the time."""
+        """Write a line of metrics, with the time; a number that is not finite is ``null`` there."""
         if self._metrics is not None:
-            self._metrics.append({"time": round(time.time(), 3), **line})
+            wild = {
+                name for name, value in line.items() if isinstance(value, float) and not math.isfinite(value)
+            }
+            self._metrics.append({"time": round(time.time(), 3), **line, **dict.fromkeys(wild)})
 
     def written(self) -> tuple[int, set[int]]:
         """See ``MetricsFile``; nothing is missing where nothing is written."""

@@ -8,7 +8,7 @@ the next start does it again from its beginning, and every part of it can be don
 
 from __future__ import annotations
 
-from hud_orchestrator.errors import FencedOff, RequestRejected, RunFailed
+from hud_orchestrator.errors import RequestRejected, RunFailed
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.records import Target
 from hud_orchestrator.rules.rollback import Line, best
@@ -51,8 +51,6 @@ async def go_back_if_asked(settler: Settler, rollbacks: Rollbacks, *, model_name
         await _refuse(rollbacks, rollback, "the run has gone back to before it meanwhile")
     try:
         await settler.move_head(model_name, left_at=head, to=target.checkpoint)
-    except FencedOff:
-        raise
     except RequestRejected as error:
         if error.status not in GONE:
             raise

@@ -74,21 +74,20 @@ async def restore_board(board: Scoreboard, stand: Standing, history: History) ->
     board.step = board.first_step = stand.policy.version
     board.rewards = [step.metrics.get("reward_mean", 0.0) for step in steps]
     board.evaluations = [(e.version, e.reward) for e in await history.evaluations()]
-    if stand.went_back is not None:
-        target = stand.went_back.target
-        board.record(
-            {
-                "kind": "rollback",
-                "step": target.step,
-                "checkpoint": target.checkpoint,
-                "reason": stand.went_back.reason,
-            }
-        )
+    _tell_of_rollback(board, stand)
     _catch_up(board, steps, await history.evaluations())
     if steps:
         log.info("run.resumed", after_step=stand.policy.version)
     for group in (*stand.waiting, *stand.begun):
         log.info("group.readmitted", group=group.number, members=len(group.rollouts), whole=group.whole)
+
+
+def _tell_of_rollback(board: Scoreboard, stand: Standing) -> None:
+    """Write that the lines after this step are of a branch, also when a kill came before that was told."""
+    last, _ = board.written()
+    if last > stand.policy.version:
+        back = {"kind": "rollback", "step": stand.policy.version, "checkpoint": stand.policy.checkpoint}
+        board.record({**back, "reason": stand.went_back.reason if stand.went_back else None})
 
 
 def _catch_up(board: Scoreboard, steps: Sequence[ConsumedStep], evaluations: Sequence[Evaluation]) -> None:

@@ -24,13 +24,7 @@ log = get_logger()
 class Watch:
     """The guards of one run, and the ear for rollbacks that a person asks for."""
 
-    def __init__(
-        self,
-        rules: Sequence[GuardRule],
-        *,
-        store: Store,
-        board: Scoreboard,
-    ) -> None:
+    def __init__(self, rules: Sequence[GuardRule], *, store: Store, board: Scoreboard) -> None:
         self._rules = rules
         self._store = store
         self._board = board

@@ -14,7 +14,6 @@ import hashlib
 import json
 import math
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -58,9 +57,6 @@ UNSENT_WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 ATTEMPTS = 5
 """At one step before the run gives up; whatever spoils that many in a row will spoil the next."""
 
-WATCH_S = 30.0
-"""Between two looks at the head while nothing is trained."""
-
 CONFLICT = 409
 """There is nothing to step on: the service has lost what it had accumulated."""
 
@@ -101,32 +97,14 @@ async def train(
         HeadMoved, FencedOff: somebody else trains the model.
     """
     async with batches, steps:
-        head = trainer.policy.current.checkpoint
-        while (batch := await _next(batches, trainer.settler, head)) is not None:
+        async for batch in batches:
             # The tree's head must be the one that the plan names, so the step before has to be over.
             await trainer.policy.settled(batch.step - 1)
             if drain.requested:
                 return
             step = await _take(trainer, batch)
-            head = step.policy.checkpoint
             if not await offer(steps, step) or step.number == last_step:
                 return
-
-
-async def _next(
-    batches: MemoryObjectReceiveStream[Batch], settler: Settler, head: str | None
-) -> Batch | None:
-    """The next batch, if there is one; while it is being sampled, see that *head* stays the head.
-
-    A late request of ours that moves it would have everything sampled from an old policy, and dropped.
-    """
-    while True:
-        with anyio.move_on_after(WATCH_S), suppress(anyio.EndOfStream):
-            return await batches.receive()
-        if not batches.statistics().open_send_streams:
-            return None
-        with suppress(ServiceBusy, ServiceUnreachable):
-            await settler.regain("the model", head)
 
 
 async def _take(trainer: Trainer, batch: Batch) -> Step:
@@ -176,7 +154,8 @@ async def _attempt(trainer: Trainer, batch: Batch, plan: int) -> Step:
     # The service knows the groups that it was sent; our own figures are about all that were tried.
     metrics = figures | _batch_metrics(batch)
     if silent is not None:
-        # Nobody else looks at the head in this step.
+        # Nothing else looks at the head in this step, and a late request of ours that moved it would have
+        # everything sampled from an old policy: one batch after the other would be empty.
         await trainer.settler.regain("the model", trainer.policy.current.checkpoint)
         await trainer.ledger.skipped(plan, metrics=metrics, groups=numbers, ending=silent)
         return _step(trainer, batch, None, metrics)

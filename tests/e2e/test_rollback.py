@@ -109,12 +109,14 @@ def test_a_guard_takes_an_async_run_back_and_a_kill_on_the_way_changes_nothing(
             until_line(process, killed)
             process.kill()
             process.wait(10)
-    done = remote_run.run()
+    done = remote_run.run(timeout=LONG_S)
 
     assert done.returncode == 0, done.stderr
     assert_consistent(remote_run, checkpoints(remote_run.config["model"]["slug"]))
     assert remote_run.query("SELECT to_step, from_step FROM rollbacks") == [(2, 4)]
     assert remote_run.query("SELECT step, taken, action FROM firings") == [(4, 4, "roll_back")]
+    assert [line["step"] for line in remote_run.metrics("rollback")] == [2]
+    assert [line["step"] for line in remote_run.metrics()] == [1, 2, 3, 4, 3, 4, 5, 6]
     assert remote_run.query("SELECT number, state FROM steps WHERE state = 'rolled_back' ORDER BY id") == [
         (3, "rolled_back"), (4, "rolled_back"),
     ]  # fmt: skip
@@ -145,7 +147,7 @@ def test_a_person_takes_a_run_back_that_goes_on(remote_run: Runner, checkpoints:
             output = process.stdout.read()
             assert process.wait(LONG_S) == 0, output
     if killed:
-        done = remote_run.run()
+        done = remote_run.run(timeout=LONG_S)
         assert done.returncode == 0, done.stderr
 
     assert_consistent(remote_run, checkpoints(remote_run.config["model"]["slug"]))
@@ -194,7 +196,7 @@ def test_the_best_checkpoint_outlives_pruning_and_what_was_pruned_is_refused(
         local={"keep": {"last": 1, "best": False}},
         guards=[fall],
     )
-    done = local_run.run()
+    done = local_run.run(timeout=LONG_S)
 
     assert done.returncode == 0, done.stderr
     # The weights that the fork began with were better, and no head can be set to them.
@@ -204,7 +206,7 @@ def test_the_best_checkpoint_outlives_pruning_and_what_was_pruned_is_refused(
     assert all(line["grad_norm"] > 0 and line["cut_short_share"] == 0 for line in local_run.metrics())
 
     assert "the next hud-orchestrate run does it" in ask(local_run, "--steps", "1").stdout
-    refused = local_run.run()
+    refused = local_run.run(timeout=LONG_S)
 
     assert refused.returncode == 1
     assert "the run cannot go back to step 3 (asked for)" in refused.stderr
@@ -212,7 +214,7 @@ def test_the_best_checkpoint_outlives_pruning_and_what_was_pruned_is_refused(
 
     # The best one is still there, and can be the last one.
     assert ask(local_run, "--best").returncode == 0
-    kept = local_run.run("--set", "run.steps=1")
+    kept = local_run.run("--set", "run.steps=1", timeout=LONG_S)
 
     assert kept.returncode == 0, kept.stderr
     states = local_run.query("SELECT to_step, state FROM rollbacks ORDER BY id")
@@ -229,13 +231,13 @@ def test_a_pause_ends_the_run_once_and_a_lowered_rate_stays_low(remote_run: Runn
             {**ALWAYS, "name": "slower", "cool_down": 0, "action": "lower_learning_rate", "floor": 2e-5},
         ],
     )
-    paused = remote_run.run()
+    paused = remote_run.run(timeout=LONG_S)
 
     assert paused.returncode == 79, paused.stderr
     assert "paused by guard look, after step 2: reward_mean" in paused.stderr
     assert remote_run.summary()["steps"] == 2
 
-    done = remote_run.run()
+    done = remote_run.run(timeout=LONG_S)
 
     assert done.returncode == 0, done.stderr
     assert remote_run.query("SELECT guard, step FROM firings ORDER BY id") == [
@@ -255,12 +257,13 @@ def test_a_loss_that_is_not_finite_is_a_step_that_a_guard_goes_back_from(
     remote_run.write(run={"steps": 4})
     # The service refuses whatever is tried on top of step 2.
     with lossy(remote_run.environ["HUD_RL_URL"], suffix="/forward-backward", nth=3, loss="conflict") as proxy:
-        done = remote_run.run(HUD_RL_URL=proxy.url)
+        done = remote_run.run(HUD_RL_URL=proxy.url, timeout=LONG_S)
 
     assert done.returncode == 0, done.stderr
     assert_consistent(remote_run, checkpoints(remote_run.config["model"]["slug"]), steps=4)
     assert remote_run.query("SELECT to_step, from_step FROM rollbacks") == [(1, 3)]
     assert remote_run.query("SELECT detail FROM firings") == [("loss nan is not finite",)]
+    assert [line["loss"] for line in remote_run.metrics() if "loss" in line] == [None]
     assert remote_run.query("SELECT count(*) > 0 FROM groups WHERE ending = 'not_finite'") == [(1,)]
     rates = remote_run.query("SELECT DISTINCT learning_rate FROM steps WHERE state = 'applied' ORDER BY 1")
     assert rates == [(5e-5,), (1e-4,)]

@@ -251,6 +251,39 @@ def test_a_gradient_of_a_notebook_is_in_no_step_of_the_history(story: Story) -> 
     story.check()
 
 
+def test_what_a_notebook_left_before_a_run_began_is_in_no_step_of_it(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    one, other = Story(tmp_path / "one"), Story(tmp_path / "other", seed=100)
+    other.service, other.clock = one.service, one.clock
+    assert one.live().code == ExitCode.DONE
+    one.notebook("forward-backward")
+
+    assert other.live().code == ExitCode.DONE
+
+    (slug,) = other.service.slugs.values()
+    assert len(slug.nodes) == one.steps + other.steps
+    assert not any("somebody-elses" in node.traces for node in slug.nodes)
+
+
+def test_a_late_request_of_ours_that_moves_the_head_is_undone(story: Story) -> None:
+    def set_head(request: Request) -> str | None:
+        slugs = list(story.service.slugs.values())
+        if slugs and request.name == "completions" and len(slugs[0].nodes) == 3 and not late:
+            late.append(f"/v2/models/{slugs[0].id}/head")
+            body = {"checkpoint_id": slugs[0].nodes[0].id}
+            story.service.handle("PUT", late[0], body, key=None, token=None, now=story.clock.now)
+        return "lost_answer" if (request.name, request.nth) == ("forward-backward", 2) else None
+
+    late: list[str] = []
+    end = story.live(set_head)
+
+    assert (end.code, len(late)) == (ExitCode.DONE, 1)
+    assert [line["event"] for line in story.events("head.regained")] == ["head.regained"]
+    assert story.clock.now < 1000 + 5 * MINUTE
+    story.check()
+
+
 def test_another_run_that_trained_the_slug_meanwhile_ends_this_one_with_76(tmp_path: Path) -> None:
     for name in ("one", "other"):
         (tmp_path / name).mkdir()

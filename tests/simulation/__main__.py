@@ -9,10 +9,11 @@ import argparse
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import astuple, dataclass
-from itertools import count
+from dataclasses import dataclass, field, fields
+from itertools import count as counting
 
 from tests.simulation.world import simulate
 
@@ -30,9 +31,11 @@ class Tally:
     kills: int = 0
     simulated_s: float = 0.0
     cpu_s: float = 0.0
+    codes: Counter[int] = field(default_factory=Counter)
+    """Lives that ended by themselves, by exit code."""
 
     def __add__(self, other: Tally) -> Tally:
-        return Tally(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return Tally(**{one.name: getattr(self, one.name) + getattr(other, one.name) for one in fields(self)})
 
     def told(self, took_s: float) -> str:
         """All of it in a line, of runs that took *took_s* seconds."""
@@ -40,7 +43,8 @@ class Tally:
         return (
             f"{self.runs} runs, {self.broken} broken, {self.lives} lives, {self.kills} kills, "
             f"{self.runs / took_s * 60:.0f} runs a minute, {self.runs / cpu_s * 60:.0f} a minute of a core, "
-            f"{self.simulated_s / took_s:.0f} simulated seconds a second"
+            f"{self.simulated_s / took_s:.0f} simulated seconds a second; "
+            f"exit codes {', '.join(f'{code}: {count}' for code, count in sorted(self.codes.items()))}"
         )
 
 
@@ -59,6 +63,7 @@ def run(seeds: range) -> Tally:
             tally.lives += report.lives
             tally.kills += report.kills
             tally.simulated_s += report.simulated_s
+            tally.codes.update(map(int, report.codes))
     tally.cpu_s = time.process_time() - began
     return tally
 
@@ -97,7 +102,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _batches(first: int, number: int | None) -> Iterator[range]:
-    for begin in count(first, BATCH) if number is None else range(first, first + number, BATCH):
+    for begin in counting(first, BATCH) if number is None else range(first, first + number, BATCH):
         yield range(begin, begin + BATCH if number is None else min(begin + BATCH, first + number))
 
 

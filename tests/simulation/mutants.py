@@ -34,7 +34,7 @@ MUTANTS = {
     ),
     "step_on_a_call_of_unknown_outcome": Mutant(
         "stages.train",
-        '        figures = (await _once(trainer.ledger, "forward_backward", plan, send)).metrics | figures',
+        '        figures = _figures(await _once(trainer.ledger, "forward_backward", plan, send)) | figures',
         '        try:\n            await _once(trainer.ledger, "forward_backward", plan, send)\n'
         "        except OutcomeUnknown:\n            pass",
     ),
@@ -104,8 +104,10 @@ MUTANTS = {
         "if verdict.strays or (step.may_have_accumulated and keeps_gradients):",
         "if verdict.strays:",
     ),
-    "do_not_look_after_the_head": Mutant(
-        "stages.train", 'await settler.regain("the model", head)', "await anyio.sleep(0)"
+    "skip_a_step_without_looking_at_the_head": Mutant(
+        "stages.train",
+        'await trainer.settler.regain("the model", trainer.policy.current.checkpoint)',
+        "await anyio.sleep(0)",
     ),
 }
 
