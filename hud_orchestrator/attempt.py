@@ -59,7 +59,7 @@ class Attempts(ABC):
         forgiven = 0
         while True:
             async with self._dispatch.place(ticket.task.env) as passage:
-                ladder = Ladder.from_now(self._limits, group_until=self._groups.until(ticket))
+                ladder = Ladder.from_now(self._limits, group_until=self._group_until(ticket))
                 if ladder.over:
                     return last or self._not_begun(ticket)
                 passage.rollout = rollout = await self._try(ticket, ladder, temperature, last)
@@ -94,7 +94,10 @@ class Attempts(ABC):
         if rollout.outcome not in limits.retried or number > limits.infrastructure_retries:
             return False
         begins = anyio.current_time() + limits.wait_s(number)
-        return begins < self._groups.until(rollout.ticket) - limits.grading_reserve_s
+        return begins < self._group_until(rollout.ticket) - limits.grading_reserve_s
+
+    def _group_until(self, ticket: Ticket) -> float:
+        return self._groups.until(ticket, paused_s=self._dispatch.paused_s(ticket.task.env))
 
     def _not_begun(self, ticket: Ticket) -> Rollout:
         return Rollout(

@@ -46,6 +46,23 @@ class Passage:
     """To be set: what became of it. Left out, it is evidence of nothing."""
 
 
+@dataclass(slots=True)
+class _Pauses:
+    """How long attempts in one environment have been paused, whatever for."""
+
+    spent: float = 0.0
+    since: float | None = None
+
+    def see(self, now: float, *, paused: bool) -> None:
+        if paused and self.since is None:
+            self.since = now
+        elif not paused:
+            self.spent, self.since = self.seconds(now), None
+
+    def seconds(self, now: float) -> float:
+        return self.spent if self.since is None else self.spent + now - self.since
+
+
 class Dispatch:
     """Lets attempts begin."""
 
@@ -74,6 +91,8 @@ class Dispatch:
         self._breakers: dict[str, Breaker] = {}
         self._involved: dict[str, list[tuple[str, Breaker]]] = {}
         """By environment: the breakers that its attempts pass. Every attempt asks several times."""
+        self._pauses: dict[str, _Pauses] = {}
+        """By environment, for as long as there are breakers that its attempts pass."""
         self._why: dict[str, str] = {}
         self._changed = anyio.Event()
         self._fruitless = 0
@@ -102,6 +121,11 @@ class Dispatch:
     def paused(self, name: str) -> bool:
         """Whether attempts in the environment *name* wait for something to be mended."""
         return any(breaker.paused_at is not None for _, breaker in self._of(name))
+
+    def paused_s(self, name: str) -> float:
+        """For how long attempts in the environment *name* have been paused, all pauses together."""
+        self._of(name)
+        return self._pauses[name].seconds(anyio.current_time())
 
     def batch_was_fruitful(self) -> None:
         """Say that groups were graded."""
@@ -183,6 +207,9 @@ class Dispatch:
         self._record("resumed", cause, after_s=round(after_s, 2))
 
     def _record(self, change: str, cause: str, **facts: object) -> None:
+        now = anyio.current_time()
+        for name, pauses in self._pauses.items():
+            pauses.see(now, paused=self.paused(name))
         if self._board is not None:
             self._board.paused = "; ".join(self._why.values()) or None
             self._board.record({"kind": "dispatch", "change": change, "cause": cause, **facts})
@@ -197,6 +224,8 @@ class Dispatch:
         if name not in self._involved:
             causes = (environment(name), GATEWAY, AGENT)
             self._involved[name] = [(cause, self._breaker(cause)) for cause in causes]
+            self._pauses[name] = _Pauses()
+            self._pauses[name].see(anyio.current_time(), paused=self.paused(name))
         return self._involved[name]
 
     def _breaker(self, cause: str) -> Breaker:

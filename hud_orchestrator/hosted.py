@@ -27,6 +27,7 @@ from hud_orchestrator.ladder import Ladder, Limits
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.policy import Sampling
 from hud_orchestrator.records import Outcome, Phase, Rollout, Task, Ticket
+from hud_orchestrator.rules.grouping import group_id
 from hud_orchestrator.rules.seeds import derive
 from hud_orchestrator.rules.trace_states import OVER, outcome_of, reward_of
 from hud_orchestrator.wire_hosting import (
@@ -103,12 +104,13 @@ class HostedAttempter(Attempts):
         """
         fate = _Fate(dispatched_at=self._versions.current.version)
         act_s = ladder.act_until - fate.began
-        asked = self._submission(ticket, fate.trace_id, act_s=act_s, attempt=attempt, temperature=temperature)
+        kwargs = self._kwargs(ticket, attempt=attempt, temperature=temperature)
+        asked = self._submission(ticket, fate, act_s=act_s, kwargs=kwargs)
         try:
             with anyio.move_on_at(ladder.until):
                 await self._follow(asked, fate)
         finally:
-            if fate.state is None:
+            if fate.state is None and not fate.refused:
                 await self._cancel(fate.trace_id)
         return fate.rollout(ticket)
 
@@ -120,7 +122,8 @@ class HostedAttempter(Attempts):
         except (ServiceUnreachable, ServiceBusy) as failure:
             fate.trouble = Outcome.GATEWAY_FAILED, str(failure)
         except RequestRejected as refusal:
-            fate.trouble = Outcome.NOT_STARTED if fate.submitted is None else Outcome.LOST, str(refusal)
+            fate.refused = fate.submitted is None
+            fate.trouble = Outcome.NOT_STARTED if fate.refused else Outcome.LOST, str(refusal)
 
     async def _over(self, trace_id: str) -> TraceState:
         """The state of a rollout when it is over: the platform tells it to those who ask."""
@@ -142,7 +145,7 @@ class HostedAttempter(Attempts):
             log.warning("rollout.not_cancelled", trace=trace_id, reason=f"no answer in {CANCEL_S:g} s")
 
     def _submission(
-        self, ticket: Ticket, trace_id: str, *, act_s: float, attempt: int, temperature: float
+        self, ticket: Ticket, fate: _Fate, *, act_s: float, kwargs: CompletionKwargs
     ) -> RolloutSubmit:
         task = ticket.task
         limit_s = act_s if task.agent_timeout_s is None else min(act_s, task.agent_timeout_s)
@@ -153,12 +156,12 @@ class HostedAttempter(Attempts):
             max_steps=self._policy.max_turns,
             timeout_seconds=max(limit_s, 0.001),
             tool_timeout_seconds=self._policy.tool_timeout_s,
-            completion_kwargs=self._kwargs(ticket, attempt=attempt, temperature=temperature),
+            completion_kwargs=kwargs,
         )
         return RolloutSubmit(
-            trace_id=str(uuid.UUID(trace_id)),
+            trace_id=str(uuid.UUID(fate.trace_id)),
             job_id=str(self._job_id),
-            group_id=uuid.uuid5(self._job_id, f"{ticket.purpose}-{ticket.group}").hex,
+            group_id=group_id(self._job_id.hex, ticket, version=fate.dispatched_at),
             env=task.env,
             task=task.id,
             slug=task.slug,
@@ -191,6 +194,8 @@ class _Fate:
     trace_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     began: float = field(default_factory=anyio.current_time)
     submitted: float | None = None
+    refused: bool = False
+    """Whether nothing was begun there, and nothing is to be cancelled."""
     state: TraceState | None = None
     trouble: tuple[Outcome, str] | None = None
 

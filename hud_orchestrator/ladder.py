@@ -16,6 +16,8 @@ A group has one clock as well, which starts when its first member begins::
     member 2                                               |----- an attempt, shortened |  x not tried again
     member 3                                                                            |  x not begun
 
+It stands still while dispatch is paused: an outage is no fault of the groups that it finds in flight.
+
 So an attempt that is made again, because its environment or the gateway failed, has time like the first:
 an environment that hung at its start must not be retried with what the hang has left over. What bounds
 the sum is the group's clock: no attempt has time beyond it, none begins when only the grader's reserve
@@ -84,12 +86,16 @@ class GroupClocks:
         self._group_s = group_s
         self._clocks: dict[tuple[str, int], _Clock] = {}
 
-    def until(self, ticket: Ticket) -> float:
-        """When the ticket's group must be over; its clock starts with the first call."""
+    def until(self, ticket: Ticket, *, paused_s: float) -> float:
+        """When the ticket's group must be over; its clock starts with the first call.
+
+        *paused_s* is for how long its attempts have been paused, ever: the clock stands still while it grows.
+        """
         key = (ticket.purpose, ticket.group)
         if key not in self._clocks:
-            self._clocks[key] = _Clock(until=anyio.current_time() + self._group_s, members=ticket.members)
-        return self._clocks[key].until
+            until = anyio.current_time() + self._group_s - paused_s
+            self._clocks[key] = _Clock(until=until, members=ticket.members)
+        return self._clocks[key].until + paused_s
 
     def leave(self, ticket: Ticket) -> None:
         """Say that a member is over; the clock is forgotten with the last one."""
@@ -104,5 +110,6 @@ class GroupClocks:
 @dataclass(slots=True, kw_only=True)
 class _Clock:
     until: float
+    """If nothing had ever been paused."""
     members: int
     """Those that are not over yet."""

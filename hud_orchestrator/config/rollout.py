@@ -74,9 +74,9 @@ class RolloutSection(Section):
     over; with a limit, one that hangs at its start can be tried again earlier."""
 
     group_s: float | None = Field(default=None, gt=0)
-    """Seconds for a whole group, from its first rollout's begin, retries included: then what is in flight
-    is cut short and graded, and what has not begun does not begin. Left out: ``deadline_s`` times
-    (2 + ``infrastructure_retries``)."""
+    """Seconds for a whole group, from its first rollout's begin, retries included, pauses of ``resilience``
+    aside: then what is in flight is cut short and graded, and what has not begun does not begin. Left out:
+    ``deadline_s`` times (2 + ``infrastructure_retries``)."""
 
     outcomes: OutcomesSection = OutcomesSection()
 

@@ -99,12 +99,8 @@ async def _serve(settings: ServiceSettings, ready: Callable[[str], None]) -> Non
 async def serve_until_told(
     settings: ServiceSettings, *, ready: Callable[[str], None], told: asyncio.Event | None = None
 ) -> None:
-    """``serve``, and end on SIGTERM, on SIGINT or when *told* is set."""
-    end = told or asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end.set)
-    try:
+    """``serve``, and end when *told* is set; without it, on SIGTERM or on SIGINT."""
+    with _signals() if told is None else contextlib.nullcontext(told) as end:
         async with anyio.create_task_group() as group:
 
             async def run() -> None:
@@ -114,6 +110,16 @@ async def serve_until_told(
             group.start_soon(run)
             await end.wait()
             group.cancel_scope.cancel()
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[asyncio.Event]:
+    """An event that SIGTERM and SIGINT set."""
+    told, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    try:
+        yield told
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)

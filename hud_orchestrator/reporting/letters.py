@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from pydantic_core import to_json
 
 from hud_orchestrator.records import Outcome, Rollout, Ticket, Treatment
 from hud_orchestrator.reporting.spans import uploads
+from hud_orchestrator.rules.grouping import group_id
 
 _COMPLETED = {Outcome.FINISHED: "done", Outcome.LENGTH: "length", Outcome.MAX_TURNS: "max_steps"}
 _TIMED_OUT = frozenset({Outcome.CUT_SHORT, Outcome.UNGRADED})
@@ -50,13 +50,11 @@ class Job:
 
     def began(self, ticket: Ticket, trace_id: str, *, version: int) -> Letter:
         """An attempt begins, while *version* of the policy is the newest."""
-        # Every evaluation attempts the same tasks under the same numbers.
-        name = f"eval:{version}:{ticket.group}" if ticket.purpose == "eval" else f"train:{ticket.group}"
         return Letter(
             path=f"/v2/trace/{trace_id}/enter",
             body={
                 "job_id": self.id,
-                "group_id": uuid.uuid5(uuid.UUID(self.id), name).hex,
+                "group_id": group_id(self.id, ticket, version=version),
                 "task_slug": ticket.task.slug,
                 "model": self.model,
             },

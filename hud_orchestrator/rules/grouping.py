@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable
 
-from hud_orchestrator.records import Group, Rollout
+from hud_orchestrator.records import Group, Rollout, Ticket
+
+
+def group_id(job_id: str, ticket: Ticket, *, version: int) -> str:
+    """What the service knows a ticket's group by, when it begins at *version* of the policy."""
+    # Every evaluation attempts the same tasks under the same numbers.
+    name = f"eval:{version}:{ticket.group}" if ticket.purpose == "eval" else f"train:{ticket.group}"
+    return uuid.uuid5(uuid.UUID(job_id), name).hex
 
 
 class GroupTable:

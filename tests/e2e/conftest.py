@@ -120,6 +120,19 @@ def processes_of(directory: Path) -> list[str]:
     return found
 
 
+def children_of(parent: int) -> list[int]:
+    """The processes that a process has started and that live."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(words[1]) == parent:
+            found.append(int(entry.name))
+    return found
+
+
 def config_of() -> dict[str, Any]:
     return {
         "run": {"name": "it", "steps": 3},

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Runner, processes_of, until_line
+from tests.e2e.conftest import Runner, children_of, processes_of, until_line
 from tests.e2e.proxy import Loss, lossy
 
 Tree = Callable[[str], list[dict[str, Any]]]
@@ -158,6 +158,27 @@ def test_a_signal_drains_and_the_next_run_continues(
     assert again.returncode == 0, again.stderr
     assert len(remote_run.events("group.readmitted")) == waiting
     assert_every_step_is_one_checkpoint(remote_run, checkpoints(remote_run.config["model"]["slug"]), steps=6)
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_every_process_of_a_run_drains_it_too(
+    local_run: Runner, signal_number: signal.Signals
+) -> None:
+    """As systemd's control groups and some shells send it. Its children get it first, which is the worst."""
+    local_run.write(run={"steps": 100}, taskset={"heldout": None})
+    with local_run.started() as process:
+        until_line(process, "step.taken")
+        for child in children_of(process.pid):
+            os.kill(child, signal_number)
+        # The service goes on, and environments are replaced.
+        until_line(process, "step.taken")
+        until_line(process, "step.taken")
+        process.send_signal(signal_number)
+        code = process.wait(60)
+
+    assert code == 130
+    assert processes_of(local_run.directory) == []
+    assert local_run.query("SELECT count(*) FROM calls WHERE ending IS NULL") == [(0,)]
 
 
 def test_a_second_signal_aborts_with_a_code_of_its_own(remote_run: Runner) -> None:

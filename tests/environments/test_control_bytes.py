@@ -87,3 +87,15 @@ async def test_no_bytes_of_an_environment_are_an_error_of_ours(seed: int) -> Non
                 json.dumps(done, allow_nan=False, ensure_ascii=False).encode()
                 whole += 1
     assert 0 < whole < 250
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "-Infinity"])
+async def test_a_number_that_no_float_holds_goes_on_as_text_for_json_has_no_word_for_it(number: str) -> None:
+    *replies, _ = (json.dumps(reply) for reply in REPLIES)
+    grade = f'{{"jsonrpc":"2.0","id":4,"result":{{"score":0.5,"info":{{"all":[1.5,{number}]}}}}}}'
+
+    with anyio.fail_after(10):
+        done = await episode("\n".join((*replies, grade, "")).encode())
+
+    assert done["grade"]["info"] == {"all": [1.5, number]}
+    assert json.loads(json.dumps(done, allow_nan=False)) == done

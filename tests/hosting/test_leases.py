@@ -56,6 +56,24 @@ async def test_an_episode_in_a_leased_environment_is_graded_and_leaves_no_proces
             await anyio.sleep(0.05)
 
 
+async def test_a_lease_that_comes_when_its_episode_is_over_already_is_given_back(
+    placement: Leased, hosting: dict[str, str]
+) -> None:
+    async def begin() -> None:
+        async with placement.episode(task()):
+            await anyio.sleep_forever()
+
+    with anyio.fail_after(120):
+        async with anyio.create_task_group() as group:
+            group.start_soon(begin)
+            while not servers(hosting):  # noqa: ASYNC110  (another process's children)
+                await anyio.sleep(0.001)
+            # It has been asked for, and takes a while to start.
+            group.cancel_scope.cancel()
+        while servers(hosting):  # noqa: ASYNC110
+            await anyio.sleep(0.05)
+
+
 async def test_frames_of_a_megabyte_go_through(placement: Leased) -> None:
     with anyio.fail_after(120):
         async with placement.episode(task("judge", env="judge")) as episode:

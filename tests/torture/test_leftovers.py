@@ -16,6 +16,7 @@ from hud_orchestrator.environments.leftovers import sweep
 from hud_orchestrator.environments.link import Pace
 from hud_orchestrator.environments.protocol import Placement
 from hud_orchestrator.environments.spawned import Spawned
+from hud_orchestrator.errors import EnvironmentClosed
 from tests.torture.world import CRUEL, Left, cruel, pool, processes_in
 
 
@@ -77,3 +78,18 @@ def test_what_a_killed_daemon_left_is_cleared_by_the_next_and_what_a_live_one_ha
     sweep()
 
     assert (processes_in(tmp_path), list(tmp_path.iterdir())) == (frozenset(), [])
+
+
+@pytest.mark.parametrize("at", ["start", "turn", "grade"])
+async def test_an_environment_that_died_is_lost_at_once_though_a_child_of_it_holds_the_connection_open(
+    tmp_path: Path, at: str
+) -> None:
+    async def attempt(placement: Placement) -> None:
+        async with placement.episode(cruel(at=at, how="fork")) as episode:
+            await episode.turn("x")
+            await episode.grade("x")
+
+    async with pool(tmp_path / "log") as processes:
+        # Nothing else ends it: there is no deadline here.
+        with anyio.fail_after(60), pytest.raises(EnvironmentClosed):
+            await attempt(processes)
