@@ -34,6 +34,7 @@ from hud_orchestrator.embedded import Addresses
 from hud_orchestrator.metrics import Scoreboard
 from hud_orchestrator.records import Ending, Group, Rollout, Step
 from hud_orchestrator.seams import Edges
+from hud_orchestrator.store import store
 from hud_orchestrator.store.database import Disk, RealDisk
 from hud_orchestrator.store.trajectories import Trajectories
 
@@ -100,7 +101,7 @@ async def _pace(directory: Path, name: str, addresses: Addresses, disk: WatchedD
     board = Moments(disk)
     edges = Edges(service=served, disk=disk)
     trajectories = Trajectories if isinstance(disk, WatchedDisk) else Forgetful
-    with patch.object(daemon, "Trajectories", trajectories):
+    with patch.object(store, "Trajectories", trajectories):
         await daemon.run_daemon(_quickstart(directory, name), board=board, edges=edges)
     return (board.moments[-1] - board.moments[WARM_UP - 1]) / (STEPS - WARM_UP)
 

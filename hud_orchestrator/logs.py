@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import Processor
@@ -101,7 +101,7 @@ def configure(*, stream: TextIO | None, as_json: bool, level: str) -> None:
             *_rendered(stream, as_json=as_json),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=structlog.PrintLoggerFactory(stream and cast("TextIO", _Unfailing(stream))),
         cache_logger_on_first_use=False,
     )
 
@@ -109,6 +109,21 @@ def configure(*, stream: TextIO | None, as_json: bool, level: str) -> None:
 def copy_to(path: Path | None) -> None:
     """Append every line as a JSON object to *path* too; ``None`` ends that."""
     _sinks.open(path)
+
+
+class _Unfailing:
+    """A stream that a run does not end with: its disk may be full, or its reader gone."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
 
 
 class _Sinks:

@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 
 from hud_orchestrator.errors import ConfigError, ExitCode, OrchestratorError, exit_code_of, leaves
 
@@ -55,8 +56,10 @@ def _explained(error: BaseException) -> int:
     code = exit_code_of(error)
     if code is ExitCode.BUG:
         text = "".join(traceback.format_exception(error)) + text
-    # The message of a foreign exception may hold a header, and so the key.
-    print(redacted(text), end="", file=sys.stderr)
+    # The disk that the error is about may be the one that this goes to; the code tells of it all the same.
+    with suppress(OSError):
+        # The message of a foreign exception may hold a header, and so the key.
+        print(redacted(text), end="", file=sys.stderr, flush=True)
     return code
 
 

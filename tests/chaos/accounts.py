@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
+from hud_orchestrator.errors import ExitCode
 from tests.chaos.world import World
 
 JUST_NOW_S = 0.1
-"""A grade that is younger may still be on its way from the environment to the daemon."""
+
+NO_ROOM = f"exit code {ExitCode.STATE_UNWRITABLE:d}"
 
 GROUPS = "SELECT number, ending, step FROM groups"
 GRADES = """
@@ -35,42 +38,28 @@ class Death:
     cause: str
 
 
-@dataclass(slots=True)
-class Kept:
-    """Rollouts that were finished and not yet trained on when the daemon died, over all deaths."""
+class Fate(StrEnum):
+    """What became of a rollout that was finished, and not trained on, when the daemon died."""
 
-    finished: int = 0
-    stale: int = 0
-    """Too old by the run's own rule when it went on: not counted as fresh."""
-    waiting: int = 0
-    """Fresh, and not yet needed when the run was done: not counted either."""
-    used: int = 0
-    """Fresh, and trained on or judged to have no gradient, without another attempt."""
-    just_now: int = 0
-    """Of those that were lost, how many were graded at the very end, and perhaps not known to the daemon."""
-    why: Counter[str] = field(default_factory=Counter)
-    """Fresh, and sampled again or dropped: how many, by the reason."""
+    USED = "trained on, without another attempt"
+    """Or judged to have no gradient."""
+    STALE = "too old by the run's own rule when it went on"
+    WAITING = "not needed any more when the run was done"
+    NO_ROOM = "no room on the disk for it, which ended the daemon"
+    JUST_NOW = "sampled again: graded in the last 0.1 s"
+    """It may still have been on its way from the environment to the daemon."""
+    UNKEPT = "sampled again: graded before that"
+    DROPPED = "on the disk, and dropped later"
 
-    @property
-    def lost(self) -> int:
-        """Of the fresh ones, how many were not used."""
-        return self.why.total()
 
-    @property
-    def share(self) -> float:
-        """Of the fresh ones, how many were used."""
-        return self.used / max(1, self.used + self.lost)
+FRESH = (Fate.USED, Fate.JUST_NOW, Fate.UNKEPT, Fate.DROPPED)
+KNOWN = (Fate.USED, Fate.UNKEPT, Fate.DROPPED)
+"""Fresh, and surely known to the daemon."""
 
-    @property
-    def share_known(self) -> float:
-        """Of the fresh ones that the daemon has surely been told of, how many were used."""
-        return self.used / max(1, self.used + self.lost - self.just_now)
 
-    def __iadd__(self, other: Kept) -> Kept:
-        for name in ("finished", "stale", "waiting", "used", "just_now"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.why.update(other.why)
-        return self
+def share_used(fates: Mapping[Fate, int], among: Sequence[Fate]) -> float:
+    """How many were used, of those with a fate in *among*."""
+    return fates[Fate.USED] / max(1, sum(fates[fate] for fate in among))
 
 
 @dataclass(slots=True)
@@ -108,38 +97,22 @@ class Accounts:
             )
         )
 
-    def settle(self, world: World, connection: sqlite3.Connection) -> Kept:
+    def settle(self, world: World, connection: sqlite3.Connection) -> Counter[Fate]:
         """What became of everything, when the run is done."""
         self._groups_are_as_they_were(connection)
         endings = {row["name"]: row["ending"] for row in connection.execute(GRADES)}
-        kept, gone = Kept(), set[str]()
+        fates, gone = Counter[Fate](), set[str]()
         for death in self.deaths:
-            version = next(
-                (
-                    int(line["after_step"])
-                    for line in world.events(death.log_offset)
-                    if line["event"] == "run.started"
-                ),
-                None,
-            )
+            version = _next_version(world, death)
             for name in death.graded.keys() - death.over - gone:
-                kept.finished += 1
-                oldest = death.versions.get(name)
-                if oldest is not None and version is not None and version - oldest > world.staleness:
-                    kept.stale += 1
-                elif name in endings and endings[name] is None:
-                    kept.waiting += 1
-                elif endings.get(name) in ("trained", "no_spread"):
-                    kept.used += 1
-                elif name not in death.versions:
+                if name not in death.versions:
                     gone.add(name)  # it died with this daemon, and the next ones never had it
-                    young = death.graded[name] < JUST_NOW_S
-                    kept.just_now += young
-                    age = f"in its last {JUST_NOW_S:g} s" if young else "earlier"
-                    kept.why[f"graded {age}, not on disk ({death.cause})"] += 1
+                    fates[_unkept(name, death)] += 1
+                elif version - death.versions[name] > world.staleness:
+                    fates[Fate.STALE] += 1
                 else:
-                    kept.why[f"{endings.get(name, 'forgotten')} ({death.cause})"] += 1
-        return kept
+                    fates[_kept(endings.get(name, "forgotten"))] += 1
+        return fates
 
     def _groups_are_as_they_were(self, connection: sqlite3.Connection) -> None:
         """No group is forgotten, and none that has ended ends again."""
@@ -148,6 +121,25 @@ class Accounts:
             assert number in now, f"group {number} was lost"
             assert ending is None or now[number] == (ending, step), f"group {number} ended twice"
         self.groups = now
+
+
+def _next_version(world: World, death: Death) -> int:
+    """The policy that the run went on with."""
+    found = (line for line in world.events(death.log_offset) if line["event"] == "run.started")
+    # Only a start that was cut off is not in the log, and the next one counts the death again.
+    return next((int(line["after_step"]) for line in found), 0)
+
+
+def _unkept(name: str, death: Death) -> Fate:
+    if death.cause == NO_ROOM:
+        return Fate.NO_ROOM
+    return Fate.JUST_NOW if death.graded[name] < JUST_NOW_S else Fate.UNKEPT
+
+
+def _kept(ending: str | None) -> Fate:
+    if ending is None:
+        return Fate.WAITING
+    return Fate.USED if ending in ("trained", "no_spread") else Fate.DROPPED
 
 
 def _log_size(world: World) -> int:

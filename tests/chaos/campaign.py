@@ -10,7 +10,7 @@ from random import Random
 from signal import SIGKILL
 
 from hud_orchestrator.errors import ExitCode
-from tests.chaos.accounts import Accounts, Kept
+from tests.chaos.accounts import Accounts, Fate
 from tests.chaos.faults import choose
 from tests.chaos.invariants import check
 from tests.chaos.world import Arrangement, World
@@ -44,7 +44,8 @@ class Report:
     codes: Counter[int] = field(default_factory=Counter)
     counted: Counter[str] = field(default_factory=Counter)
     """By the invariants: steps, and branches that nothing builds on."""
-    kept: Kept = field(default_factory=Kept)
+    fates: Counter[Fate] = field(default_factory=Counter)
+    """Of rollouts that were finished when the daemon died."""
     seconds: float = 0.0
 
 
@@ -70,7 +71,7 @@ def campaign(
         connection = world.store()
         try:
             report.counted = check(world, connection)
-            report.kept = accounts.settle(world, connection)
+            report.fates = accounts.settle(world, connection)
         finally:
             connection.close()
     report.seconds = time.monotonic() - world.began

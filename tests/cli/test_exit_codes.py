@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import TextIO
 
 import pytest
+import structlog
 
-from hud_orchestrator import errors
+from hud_orchestrator import errors, logs
 from hud_orchestrator.cli.exits import exit_code
 
 Captured = pytest.CaptureFixture[str]
@@ -107,3 +110,26 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
 
     assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.fixture
+def full() -> Iterator[TextIO]:
+    """A stream to a disk that has no room."""
+    with suppress(OSError), open("/dev/full", "w", buffering=1) as stream:  # noqa: PTH123
+        yield stream
+
+
+def test_an_error_that_cannot_be_printed_keeps_its_code(
+    monkeypatch: pytest.MonkeyPatch, full: TextIO
+) -> None:
+    monkeypatch.setattr(sys, "stderr", full)
+
+    assert exit_code(raising(errors.StateUnwritable("no room"))) == 74
+
+
+def test_a_log_that_cannot_be_written_ends_nothing(full: TextIO) -> None:
+    logs.configure(stream=full, as_json=True, level="info")
+    try:
+        logs.get_logger().info("run.started")
+    finally:
+        structlog.reset_defaults()

@@ -92,7 +92,7 @@ MUTANTS = {
         "ended=frozenset(await trajectories.ended()),",
         "ended=frozenset(await trajectories.ended()) | {group.number for group in unended},",
     ),
-    "do_not_sync": Mutant("store.database", 'if survives == "power cut":', "if False:"),
+    "do_not_sync": Mutant("store.database", "_SYNCHRONOUS[survives]", "'NORMAL'"),
     "keep_the_permit_of_a_stale_group": Mutant(
         "stages.collect",
         """replaced=True)
