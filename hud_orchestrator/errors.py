@@ -17,6 +17,7 @@ OrchestratorError              one line for a person; ``exit_code`` for the shel
 +-- EnvironmentFailed          an environment said no, or raised: an outcome, not a reward
 |   +-- EnvironmentLost        it crashed, broke its protocol or went away
 |   |   +-- EnvironmentClosed  it closed its connection, or ended
+|   +-- GraderRaised           a grader said that there is no grade
 |   +-- ToolsLost              its tools went away; it may still be there to grade
 +-- JudgeFailed                a judge gave no verdict: a grader failure, not a reward
 +-- RunFailed                  training cannot go on: read the message
@@ -143,6 +144,10 @@ class EnvironmentLost(EnvironmentFailed):
 
 class EnvironmentClosed(EnvironmentLost):
     """It closed its connection, or ended, where an answer was expected."""
+
+
+class GraderRaised(EnvironmentFailed):
+    """A grader said that there is no grade, wherever in the template it was asked."""
 
 
 class ToolsLost(EnvironmentFailed):

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import anyio
 
 from hud_orchestrator.clients.catalog import Catalog, head
-from hud_orchestrator.errors import HeadMoved
+from hud_orchestrator.clients.retry import ONCE, READ
+from hud_orchestrator.errors import HeadMoved, ServiceBusy, ServiceUnreachable
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.records import Ending
 from hud_orchestrator.rules.settlement import Applied, Claim, NotApplied, check_strangers, flaw, settle
@@ -169,22 +170,33 @@ class Settler:
     async def _regained(self, node: Checkpoint, active: Checkpoint) -> bool:
         if active.id == node.id:
             return True
-        ours = await self._heads_set()
-        if active.id in ours:
-            # A request of ours to set the head, given up and sent again, arrived once more. It explains
-            # one move; a person who insists is not fought.
-            ours.remove(active.id)
-            await self.history.set("heads_set", json.dumps(ours))
-        elif active.id in await self._explained():
+        late = active.id in await self._heads_set()
+        if not late and active.id in await self._explained():
             return False
         log.warning("head.regained", head=node.id, late=active.id)
         await self._set_head(node.id)
+        if late:
+            # A request of ours to set the head, given up and sent again, arrived once more. It explains
+            # one move, for a person who insists is not fought; and it does so until that is undone.
+            ours = await self._heads_set()
+            ours.remove(active.id)
+            await self.history.set("heads_set", json.dumps(ours))
         return True
 
     async def _set_head(self, checkpoint: str) -> None:
-        """Set the head, and remember before that it was asked for."""
-        await self.history.set("heads_set", json.dumps([*await self._heads_set(), checkpoint]))
-        await self.catalog.set_head(self.model_id, checkpoint)
+        """Set the head, and remember before each request that it was asked for: it may come late."""
+        failures = 0
+        while True:
+            await self.history.set("heads_set", json.dumps([*await self._heads_set(), checkpoint]))
+            try:
+                await self.catalog.set_head(self.model_id, checkpoint, retry=ONCE)
+            except (ServiceBusy, ServiceUnreachable):
+                failures += 1
+                if failures >= READ.attempts:
+                    raise
+                await anyio.sleep(READ.wait_s(failures, asked_s=None))
+            else:
+                return
 
     async def _heads_set(self) -> list[str]:
         heads: list[str] = json.loads(await self.history.get("heads_set") or "[]")

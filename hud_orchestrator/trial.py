@@ -29,6 +29,7 @@ from hud_orchestrator.environments.protocol import Episode, Placement
 from hud_orchestrator.errors import (
     EnvironmentFailed,
     EnvironmentLost,
+    GraderRaised,
     RequestRejected,
     ServiceBusy,
     ServiceUnreachable,
@@ -118,6 +119,8 @@ class Trial:
                 self.transcript.notes.failed(self._cut)
         except ToolsLost as failure:
             self._hit(Outcome.TOOL_FAILURE, str(failure))
+        except GraderRaised as failure:
+            self._hit(Outcome.GRADER_FAILED, str(failure))
         except EnvironmentFailed as failure:
             self._hit(Outcome.LOST, str(failure))
         except (ServiceUnreachable, ServiceBusy) as failure:

@@ -73,14 +73,14 @@ class Catalog:
             "GET", f"/v2/models/{model_id}/checkpoints", reply=list[Checkpoint], retry=READ
         )
 
-    async def set_head(self, model_id: str, checkpoint: str) -> None:
+    async def set_head(self, model_id: str, checkpoint: str, *, retry: Retry = READ) -> None:
         """Make *checkpoint* the head; the service drops gradients that have accumulated."""
         body = SetHeadRequest(checkpoint_id=checkpoint).model_dump()
         await self._transport.read(
             "PUT",
             f"/v2/models/{model_id}/head",
             reply=dict[str, Any],
-            retry=READ,
+            retry=retry,
             body=body,
             headers=self._token.headers,
         )

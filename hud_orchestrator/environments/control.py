@@ -14,9 +14,9 @@ import anyio
 
 from hud_orchestrator.environments.lines import Lines
 from hud_orchestrator.environments.protocol import Messages, as_messages, as_result, as_tools
-from hud_orchestrator.environments.rpc import FRAME_LIMIT
+from hud_orchestrator.environments.rpc import FRAME_LIMIT, GRADER_FAILED
 from hud_orchestrator.environments.toolservers import ToolServers
-from hud_orchestrator.errors import EnvironmentClosed, EnvironmentFailed, EnvironmentLost
+from hud_orchestrator.errors import EnvironmentClosed, EnvironmentFailed, EnvironmentLost, GraderRaised
 from hud_orchestrator.records import Task
 from hud_orchestrator.toolbox import ToolResult
 
@@ -81,8 +81,7 @@ class ControlSession:
         with _closed_means_lost(method, sent=len(line)):
             answer = await self._answer(method, number)
         if "error" in answer:
-            error = answer["error"]
-            raise EnvironmentFailed(f"{method}: {error.get('message') if isinstance(error, dict) else error}")
+            raise _failure(method, answer["error"])
         result = answer.get("result")
         if not isinstance(result, dict):
             raise EnvironmentLost(
@@ -151,6 +150,13 @@ class ControlSession:
         if not isinstance(answer, dict):
             raise EnvironmentLost(f"{method}: answered {type(answer).__name__}, expected a JSON-RPC object")
         return answer
+
+
+def _failure(method: str, error: Any) -> EnvironmentFailed:
+    if not isinstance(error, dict):
+        return EnvironmentFailed(f"{method}: {error}")
+    kind = GraderRaised if error.get("code") == GRADER_FAILED else EnvironmentFailed
+    return kind(f"{method}: {error.get('message')}")
 
 
 def _finite(text: str) -> float | str:

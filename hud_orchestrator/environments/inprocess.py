@@ -14,7 +14,7 @@ from hud_orchestrator.environments.control import read_frame
 from hud_orchestrator.environments.protocol import Messages, as_messages, as_result, as_tools
 from hud_orchestrator.environments.runner import Runner
 from hud_orchestrator.environments.source import environments
-from hud_orchestrator.errors import EnvironmentFailed
+from hud_orchestrator.errors import EnvironmentFailed, GraderRaised, JudgeFailed
 from hud_orchestrator.foreign import raised_by_itself
 from hud_orchestrator.records import Task
 from hud_orchestrator.toolbox import ToolResult
@@ -103,4 +103,5 @@ async def _guest(work: Awaitable[T]) -> T:
     except BaseException as error:
         if not raised_by_itself(error):
             raise
-        raise EnvironmentFailed(f"{type(error).__name__}: {error}") from error
+        kind = GraderRaised if isinstance(error, JudgeFailed) else EnvironmentFailed
+        raise kind(f"{type(error).__name__}: {error}") from error

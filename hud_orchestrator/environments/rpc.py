@@ -13,6 +13,8 @@ INVALID_REQUEST = -32600
 UNKNOWN_METHOD = -32601
 INVALID_PARAMS = -32602
 FAILED = -32000
+GRADER_FAILED = -32010
+"""Ours: it was a grader that failed, and not the environment. To everybody else it is any error."""
 
 
 class RpcError(Exception):

@@ -19,6 +19,7 @@ from hud_orchestrator.environments.frames import NotAFrame
 from hud_orchestrator.environments.parameters import arguments_of
 from hud_orchestrator.environments.rpc import (
     FAILED,
+    GRADER_FAILED,
     INVALID_PARAMS,
     INVALID_REQUEST,
     UNKNOWN_METHOD,
@@ -29,6 +30,7 @@ from hud_orchestrator.environments.rpc import (
 )
 from hud_orchestrator.environments.runner import Runner, TaskMistake, UnknownTemplate
 from hud_orchestrator.environments.sessions import Sessions
+from hud_orchestrator.errors import JudgeFailed
 
 OURS = ("tasks.turn", "tools.call")
 """Methods beyond HUD's protocol."""
@@ -130,7 +132,8 @@ class Session:
         except (TaskMistake, NotAFrame) as error:
             return RpcError(FAILED, str(error))
         except Exception as error:
-            return RpcError(FAILED, f"{type(error).__name__}: {error}")
+            code = GRADER_FAILED if isinstance(error, JudgeFailed) else FAILED
+            return RpcError(code, f"{type(error).__name__}: {error}")
 
     async def _start(self, params: Params) -> Answer:
         await self._drop()

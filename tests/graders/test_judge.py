@@ -17,7 +17,9 @@ from hud_orchestrator.environments.inprocess import InProcess
 from hud_orchestrator.environments.process import ProcessPool
 from hud_orchestrator.errors import EnvironmentFailed, JudgeFailed
 from hud_orchestrator.graders import Criterion, Judge
-from hud_orchestrator.records import Task
+from hud_orchestrator.ladder import Limits
+from hud_orchestrator.records import Outcome, Task, Ticket
+from tests.torture.world import attempter
 
 RUBRIC = (
     Criterion(name="right", description="names the capital", weight=3),
@@ -222,6 +224,12 @@ async def test_in_an_environment_a_dead_judge_is_a_grader_failure_and_no_reward(
             with pytest.raises(EnvironmentFailed, match="JudgeFailed: the judge m gave no verdict"):
                 async with placement.episode(task) as episode:
                     await episode.grade("Paris")
+            # An agent hands its answer over as a turn, and it is still the grader that failed.
+            limits = Limits(deadline_s=20, grading_reserve_s=5, infrastructure_retries=0)
+            async with attempter(placement, limits) as attempts:
+                done = await attempts.attempt(Ticket(group=0, member=0, task=task), temperature=1)
+    assert (done.outcome, done.reward) == (Outcome.GRADER_FAILED, None)
+    assert "JudgeFailed: the judge m gave no verdict" in str(done.detail)
 
 
 @pytest.mark.parametrize(

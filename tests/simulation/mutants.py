@@ -90,9 +90,9 @@ MUTANTS = {
     "persist_the_dispatched_cursor": Mutant(
         "resume",
         "ended=frozenset(await trajectories.ended()),",
-        "ended=frozenset(await trajectories.ended()) | {group.number for group in unended},",
+        "ended=frozenset(range(max(await trajectories.ended(), default=-1) + 2)),",
     ),
-    "do_not_sync": Mutant("store.database", 'if survives == "power cut":', "if False:"),
+    "do_not_sync": Mutant("store.database", "_SYNCHRONOUS[survives]", "'NORMAL'"),
     "keep_the_permit_of_a_stale_group": Mutant(
         "stages.collect",
         """replaced=True)
