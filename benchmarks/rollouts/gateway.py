@@ -97,6 +97,8 @@ class Paced(asyncio.Protocol):
 
     def _answer(self, body: dict[str, object]) -> None:
         assert self._transport is not None
+        if self._transport.is_closing():
+            return  # the measurement is over
         text = json.dumps(body).encode()
         head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(text)
         self._transport.write(head + text)
