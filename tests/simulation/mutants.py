@@ -104,11 +104,6 @@ MUTANTS = {
         "if verdict.strays or (step.may_have_accumulated and keeps_gradients):",
         "if verdict.strays:",
     ),
-    "skip_a_step_without_looking_at_the_head": Mutant(
-        "stages.train",
-        'await trainer.settler.regain("the model", trainer.policy.current.checkpoint)',
-        "await anyio.sleep(0)",
-    ),
 }
 
 
