@@ -83,10 +83,12 @@ class Attempts(ABC):
         number = 1 if last is None else last.attempts + 1
         began = anyio.current_time()
         rollout = await self.once(ticket, ladder, attempt=number, temperature=temperature)
+        seconds = anyio.current_time() - began
+        if last is None:
+            return replace(rollout, attempts=number, seconds=seconds)
         spent = Counter(rollout.phases)
-        spent.update(last.phases if last is not None else {})
-        seconds = anyio.current_time() - began + (last.seconds if last is not None else 0)
-        return replace(rollout, attempts=number, seconds=seconds, phases=dict(spent))
+        spent.update(last.phases)
+        return replace(rollout, attempts=number, seconds=seconds + last.seconds, phases=dict(spent))
 
     def _helps(self, rollout: Rollout, forgiven: int) -> bool:
         """Whether another attempt may be made, and has time to act; so many of them do not count."""
@@ -135,7 +137,7 @@ class Attempter(Attempts):
 
     async def once(self, ticket: Ticket, ladder: Ladder, *, attempt: int, temperature: float) -> Rollout:
         """Start, act and grade here."""
-        trial = Trial(ticket, ladder=ladder)
+        trial = Trial(ticket, ladder=ladder, attempt=attempt)
         policy = EpisodePolicy(
             self._gateway,
             self._policy,
@@ -148,9 +150,9 @@ class Attempter(Attempts):
         )
         self._witness.began(ticket, trace_id=trial.trace_id)
         try:
-            rollout = replace(await trial.run(self._placement, self._agent, policy), attempts=attempt)
+            rollout = await trial.run(self._placement, self._agent, policy)
         except anyio.get_cancelled_exc_class():
-            self._witness.ended(replace(trial.rollout(), outcome=Outcome.CANCELLED, attempts=attempt))
+            self._witness.ended(replace(trial.rollout(), outcome=Outcome.CANCELLED))
             raise
         self._witness.ended(rollout)
         return rollout

@@ -50,11 +50,13 @@ DETAIL_LIMIT = 2000
 class Trial:
     """One attempt, as far as it got."""
 
-    def __init__(self, ticket: Ticket, *, ladder: Ladder) -> None:
+    def __init__(self, ticket: Ticket, *, ladder: Ladder, attempt: int = 1) -> None:
+        """Make the *attempt*-th one at the ticket; *ladder* is its clock."""
         self.trace_id = ticket.trace_id or uuid.uuid4().hex
         self.transcript = Transcript()
         self._began_at = round(time.time(), 3)
         self._ticket = ticket
+        self._attempt = attempt
         self._ladder = ladder
         self._phase = Phase.START
         self._interrupted = Phase.START
@@ -239,6 +241,7 @@ class Trial:
             grade=self._whole_grade(),
             answer=self.transcript.text,
             detail=detail,
+            attempts=self._attempt,
             phase=phase,
             phases=self._spent,
             began_at=self._began_at,

@@ -76,9 +76,8 @@ class ControlSession:
         self._intact = False
         with _closed_means_lost(method, sent=len(line)):
             await self._lines.send(line)
-        self._intact = True
-        self._owed.add(number)
-        with _closed_means_lost(method, sent=len(line)):
+            self._intact = True
+            self._owed.add(number)
             answer = await self._answer(method, number)
         if "error" in answer:
             raise _failure(method, answer["error"])

@@ -44,17 +44,20 @@ class Trajectories:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._begun: set[int] = set()
+        """Groups of which a row is there, and that are not whole yet."""
 
     async def keep(self, rollouts: Sequence[Rollout]) -> None:
         """Write members of groups that are not whole yet."""
 
         def insert(connection: sqlite3.Connection) -> None:
-            groups = {rollout.ticket.group: rollout.ticket for rollout in rollouts}
-            rows(connection, INSERT_GROUP, [_group_row(ticket) for ticket in groups.values()])
+            rows(connection, INSERT_GROUP, [_group_row(ticket) for ticket in new.values()])
             rows(connection, INSERT_ROLLOUT, [_rollout_row(rollout) for rollout in rollouts])
 
+        new = {one.ticket.group: one.ticket for one in rollouts if one.ticket.group not in self._begun}
         if rollouts:
             await self._database.transaction(insert, survives="kill")
+            self._begun |= new.keys()
 
     async def add(self, group: Group, *, ending: Ending | None, step: int | None = None) -> None:
         """Write a group, and those of its members that are not kept yet.
@@ -66,7 +69,8 @@ class Trajectories:
         def insert(connection: sqlite3.Connection) -> None:
             kept = {row["member"] for row in connection.execute(MEMBERS, (group.number,))}
             missing = [one for one in group.rollouts if one.ticket.member not in kept]
-            connection.execute(INSERT_GROUP, _group_row(group.rollouts[0].ticket))
+            if group.number not in self._begun:
+                connection.execute(INSERT_GROUP, _group_row(group.rollouts[0].ticket))
             connection.execute(
                 "UPDATE groups SET ending = ?, step = ?, rewards = ? WHERE number = ? AND ending IS NULL",
                 (ending, step, json.dumps(rewards), group.number),
@@ -74,6 +78,7 @@ class Trajectories:
             rows(connection, INSERT_ROLLOUT, [_rollout_row(rollout) for rollout in missing])
 
         await self._database.transaction(insert, survives="kill")
+        self._begun.discard(group.number)
 
     async def end(self, number: int, *, ending: Ending, step: int | None) -> None:
         """Say how a group ended that was written without an ending."""
