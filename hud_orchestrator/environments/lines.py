@@ -69,8 +69,12 @@ class SocketLines(asyncio.Protocol):
 
     @classmethod
     async def over(cls, connection: socket.socket) -> Self:
-        """Take *connection* over."""
-        _, lines = await asyncio.get_running_loop().create_connection(cls, sock=connection)
+        """Take *connection* over; it is closed if that is cut off."""
+        try:
+            _, lines = await asyncio.get_running_loop().create_connection(cls, sock=connection)
+        except BaseException:
+            connection.close()
+            raise
         return lines
 
     async def send(self, line: bytes) -> None:

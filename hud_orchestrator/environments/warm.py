@@ -37,8 +37,9 @@ class WarmProcess:
             OSError: no process could be started.
         """
         ours, theirs = socket.socketpair()
-        try:
-            with theirs:
+        with theirs:
+            lines = await SocketLines.over(ours)
+            try:
                 owned = await OwnedProcess.start(
                     [sys.executable, "-m", HOST, str(source), str(theirs.fileno())],
                     home=source.parent,
@@ -46,10 +47,10 @@ class WarmProcess:
                     errors=log_file,
                     pass_fds=[theirs.fileno()],
                 )
-        except BaseException:
-            ours.close()
-            raise
-        return cls(owned, ours, await SocketLines.over(ours))
+            except BaseException:
+                lines.close()
+                raise
+        return cls(owned, ours, lines)
 
     async def kill(self) -> None:
         """End it and everything that it started, and remove its temporary files."""
