@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 
 import anyio
 
@@ -25,33 +24,22 @@ from hud_orchestrator.assembly import (
 )
 from hud_orchestrator.attempt import Attempts
 from hud_orchestrator.client_loss import Differentiate
-from hud_orchestrator.clients.catalog import Catalog
-from hud_orchestrator.clients.hosted import HostedRollouts
 from hud_orchestrator.clients.training import Training
 from hud_orchestrator.clients.transport import Network, Transport
-from hud_orchestrator.clients.writer_lease import FencingToken, WriterLeases
+from hud_orchestrator.clients.writer_lease import FencingToken
 from hud_orchestrator.config.load import LoadedRun
 from hud_orchestrator.config.placement import HOSTED, placement_of
 from hud_orchestrator.config.resolved import resolved_lines
 from hud_orchestrator.config.run import RunFile
 from hud_orchestrator.directory import RunDirectory, write_atomically
-from hud_orchestrator.edges import base_model
 from hud_orchestrator.embedded import Addresses
 from hud_orchestrator.errors import ConfigError, ExitCode, RunPaused, exit_code_of, leaves
 from hud_orchestrator.feedback import Drain, PolicyCell
 from hud_orchestrator.metrics import Scoreboard
-from hud_orchestrator.resume import (
-    Standing,
-    find_or_fork,
-    standing,
-    without_forgotten,
-    without_stale,
-)
 from hud_orchestrator.rounds import order_of, restore_board, train_to_the_end
 from hud_orchestrator.seams import Edges
 from hud_orchestrator.settings import redacted
 from hud_orchestrator.settling import Settler
-from hud_orchestrator.single_writer import SingleWriter, holder_of, writing
 from hud_orchestrator.stages.train import Trainer
 from hud_orchestrator.store.database import Database
 from hud_orchestrator.store.firings import Firings
@@ -59,10 +47,10 @@ from hud_orchestrator.store.history import History
 from hud_orchestrator.store.store import Store
 from hud_orchestrator.summary import Summary, summarize, write_summary
 from hud_orchestrator.supervisor import Pipeline, watch_signals
+from hud_orchestrator.taking_up import taken_up
 from hud_orchestrator.tasksets.parts import load_run_tasks
 from hud_orchestrator.telling import witness
 from hud_orchestrator.watch import Watch
-from hud_orchestrator.wire import Model
 
 CLOSING_S = 20.0
 """Seconds for the last rows and the summary, whatever ended the run."""
@@ -182,7 +170,9 @@ async def _pipeline(
         )
         board.phase = "preparing the model"
         token = FencingToken()
-        stand, settler = await _alone(stack, loaded, store, board, token, rl=rl, api=api)
+        stand, settler = await stack.enter_async_context(
+            taken_up(loaded, store, board, token, rl=rl, api=api)
+        )
         training = Training(rl, model_id=stand.model.id, timeout_s=run.trainer.call_timeout_s, token=token)
         if differentiate is None:
             await _known_loss(training, run)
@@ -240,86 +230,6 @@ def _trainer(
         skips_not_finite=any(guard.not_finite for guard in run.guards),
         kept=watch.kept,
         differentiate=differentiate,
-    )
-
-
-async def _alone(
-    stack: AsyncExitStack,
-    loaded: LoadedRun,
-    store: Store,
-    board: Scoreboard,
-    token: FencingToken,
-    *,
-    rl: Transport,
-    api: Transport,
-) -> tuple[Standing, Settler]:
-    """The model, on lease until *stack* closes, and where the run stands with it.
-
-    Raises:
-        HeadMoved, FencedOff: somebody else trains it.
-    """
-    run, catalog = loaded.run, Catalog(api, token=token)
-    model = await _model(loaded, catalog, store)
-    writer = SingleWriter(WriterLeases(rl), store.history, token, holder=holder_of(run.directory))
-    await stack.enter_async_context(writing(writer, model.id, waiting=_waiting(run, board)))
-    settling = partial(_settler, run, catalog, store, writer)
-    stand = await _stand(loaded, model, settling, store, api)
-    return stand, settling(stand.model.id, settle_s=run.trainer.settle_s)
-
-
-async def _model(loaded: LoadedRun, catalog: Catalog, store: Store) -> Model:
-    """Find the model, or fork it."""
-    slug = await store.history.get("slug") or loaded.run.model.slug
-    model = await find_or_fork(catalog, slug=slug, base=base_model(loaded))
-    await store.history.set("slug", model.model_name)
-    return model
-
-
-def _waiting(run: RunFile, board: Scoreboard) -> Callable[[str], None] | None:
-    """Shows who is waited for, when the run file says to wait."""
-    if run.trainer.on_other_trainer == "refuse":
-        return None
-
-    def show(reason: str) -> None:
-        board.phase = f"waiting: {reason}"
-
-    return show
-
-
-async def _stand(
-    loaded: LoadedRun,
-    model: Model,
-    settling: Callable[..., Settler],
-    store: Store,
-    api: Transport,
-) -> Standing:
-    """Settle what an earlier end left open."""
-    # The embedded service ended with the daemon, and its unapplied gradients with it.
-    survived = loaded.run.service == "hud"
-    settler = settling(model.id, settle_s=loaded.run.trainer.settle_s if survived else 0.0)
-    stand = await standing(
-        settler=settler,
-        model=model,
-        base=base_model(loaded),
-        keeps_gradients=survived and not settler.writer.fences,
-        trajectories=store.trajectories,
-        rollbacks=store.rollbacks,
-    )
-    stand = await without_forgotten(stand, HostedRollouts(api), store.trajectories)
-    return await without_stale(stand, store.trajectories, staleness=loaded.run.pipeline.staleness)
-
-
-def _settler(
-    run: RunFile, catalog: Catalog, store: Store, writer: SingleWriter, model_id: str, *, settle_s: float
-) -> Settler:
-    return Settler(
-        catalog=catalog,
-        model_id=model_id,
-        ledger=store.ledger,
-        history=store.history,
-        settle_s=settle_s,
-        writer=writer,
-        redo=run.trainer.on_lost_step == "redo",
     )
 
 

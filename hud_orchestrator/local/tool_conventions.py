@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,7 +61,7 @@ class _Compact:
         return ToolCall(name, as_arguments(dict(given), rest))
 
 
-class _Tagged:
+class _Tagged(ABC):
     """Calls between ``<tool_call>`` and ``</tool_call>``; the last may lack its end."""
 
     markers = ("<tool_call>", "</tool_call>")
@@ -82,8 +83,9 @@ class _Tagged:
             said += after
         return said, calls
 
-    def _calls(self, body: str, _tools: Sequence[Tool]) -> list[ToolCall]:
-        raise NotImplementedError
+    @abstractmethod
+    def _calls(self, body: str, tools: Sequence[Tool]) -> list[ToolCall]:
+        """The calls in one tag; none, when it cannot be read."""
 
 
 class _Hermes(_Tagged):
