@@ -3,7 +3,7 @@
 optim_step confirmed --the node is there, whole, and the head--> the step is applied
 outcome unknown, or the node is not what was asked for:
     take the lease anew where the service gives leases: nothing of the step can arrive or be left then;
-    elsewhere watch the tree for ``settle_s``;
+    watch the tree for ``settle_s`` without one, or when the node was promised, or when there was no head before;
     then set the head back, which drops what has accumulated; look again
       a node that only this step can have made  --> adopted
       otherwise                                 --> abandoned, or skipped when lost steps are dropped
@@ -105,9 +105,11 @@ class Settler:
         Raises:
             HeadMoved, FencedOff: somebody else trains the model.
         """
-        # After a clean cut nothing of the step can still arrive, so there is nothing to watch for.
+        # After a clean cut nothing of the step can still arrive. A node that is not shown yet stays beside the
+        # history once the head is set back; it must be seen where no head can be, or where it is known to be.
         cut = await self.writer.take(self.model_id)
-        verdict = await self._verdict(step, watch_s=0 if cut else self.settle_s)
+        hurries = cut and step.head_before is not None and step.checkpoint is None
+        verdict = await self._verdict(step, watch_s=0 if hurries else self.settle_s)
         if isinstance(verdict, NotApplied) and step.head_before is not None:
             # This also waits for a call that the service is still busy with, so look again.
             await self._set_head(step.head_before)
