@@ -16,7 +16,7 @@ import random
 import sqlite3
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,11 +32,11 @@ from hud_orchestrator.directory import RunDirectory
 from hud_orchestrator.edges import service
 from hud_orchestrator.embedded import Addresses
 from hud_orchestrator.metrics import Scoreboard
-from hud_orchestrator.records import Ending, Group, Rollout, Step
+from hud_orchestrator.records import Ending, Rollout, Step
 from hud_orchestrator.seams import Edges
 from hud_orchestrator.store import store
 from hud_orchestrator.store.database import Disk, RealDisk
-from hud_orchestrator.store.trajectories import Trajectories
+from hud_orchestrator.store.trajectories import Judged, Trajectories
 
 T = TypeVar("T")
 
@@ -171,11 +171,8 @@ class Memory:
 class Forgetful(Trajectories):
     """Keeps nothing."""
 
-    async def keep(self, rollouts: list[Rollout]) -> None:  # type: ignore[override]
+    async def keep(self, rollouts: Sequence[Rollout], *, groups: Sequence[Judged] = ()) -> None:
         """Forget them."""
-
-    async def add(self, group: Group, *, ending: Ending | None, step: int | None = None) -> None:
-        """Forget it."""
 
     async def end(self, number: int, *, ending: Ending, step: int | None) -> None:
         """There is nothing that could end."""

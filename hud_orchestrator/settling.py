@@ -3,7 +3,7 @@
 optim_step confirmed --the node is there, whole, and the head--> the step is applied
 outcome unknown, or the node is not what was asked for:
     take the lease anew where the service gives leases: nothing of the step can arrive or be left then;
-    watch the tree for ``settle_s`` without one, or when the node was promised, or when there was no head before;
+    without one, or where a node was promised or no head can be set back, watch the tree for ``settle_s``;
     then set the head back, which drops what has accumulated; look again
       a node that only this step can have made  --> adopted
       otherwise                                 --> abandoned, or skipped when lost steps are dropped
@@ -105,8 +105,8 @@ class Settler:
         Raises:
             HeadMoved, FencedOff: somebody else trains the model.
         """
-        # After a clean cut nothing of the step can still arrive. A node that is not shown yet stays beside the
-        # history once the head is set back; it must be seen where no head can be, or where it is known to be.
+        # After a clean cut nothing of the step can still arrive; a node that is not shown yet stays beside
+        # the history once the head is set back. Where no head can be, or one is known of, it is awaited.
         cut = await self.writer.take(self.model_id)
         hurries = cut and step.head_before is not None and step.checkpoint is None
         verdict = await self._verdict(step, watch_s=0 if hurries else self.settle_s)

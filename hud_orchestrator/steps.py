@@ -64,7 +64,9 @@ class EpisodeStep:
 
     def facts(self) -> dict[str, Any]:
         """Its fields as JSON takes them, without those that say nothing."""
-        return {name: value for name in _FIELDS if (value := getattr(self, name)) not in (None, ())}
+        facts = {name: value for name in _FIELDS if (value := getattr(self, name)) not in (None, ())}
+        facts["source"] = self.source.value
+        return facts
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> Self:

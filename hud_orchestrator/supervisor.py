@@ -15,13 +15,15 @@
     promote  Step     a step                train                          input closed, or the run goes back
                                                                            or pauses: cancels the rest
 
-Streams have no buffer. Leaving a stage closes both its streams, so an end travels both ways. The first
-SIGINT or SIGTERM drains: sampling is cancelled, the step in hand is finished. The second one, or the
-end of ``run.drain_s``, cancels everything.
+Streams have no buffer, but for that of whole batches: collect must go on to write what is graded while train
+is busy, and a batch holds the permits of its groups, which bound how many there are. Leaving a stage closes
+both its streams, so an end travels both ways. The first SIGINT or SIGTERM drains: sampling is cancelled,
+the step in hand is finished. The second one, or the end of ``run.drain_s``, cancels everything.
 """
 
 from __future__ import annotations
 
+import math
 import signal
 from dataclasses import dataclass
 from functools import partial
@@ -86,7 +88,7 @@ async def run_pipeline(pipeline: Pipeline) -> None:
     )
     tickets, tickets_out = create_memory_object_stream[Ticket](0)
     rollouts, rollouts_out = create_memory_object_stream[Rollout](0)
-    batches, batches_out = create_memory_object_stream[Batch](0)
+    batches, batches_out = create_memory_object_stream[Batch](math.inf)
     steps, steps_out = create_memory_object_stream[Step](0)
 
     sampling = anyio.CancelScope()
@@ -96,6 +98,7 @@ async def run_pipeline(pipeline: Pipeline) -> None:
         permits=permits,
         trajectories=pipeline.store.trajectories,
         dispatch=pipeline.dispatch,
+        last_step=run.run.steps,
     )
 
     async def sample() -> None:
@@ -116,7 +119,7 @@ async def run_pipeline(pipeline: Pipeline) -> None:
     async def judge() -> None:
         await collect(
             rollouts_out, batches, groups=GroupTable(standing.begun), desk=desk,
-            waiting=standing.waiting, last_step=run.run.steps,
+            waiting=standing.waiting,
         )  # fmt: skip
         # An attempt may have minutes to go before its worker would notice that nobody listens.
         sampling.cancel("the last batch is cut")

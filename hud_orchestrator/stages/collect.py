@@ -1,13 +1,15 @@
 """Rollouts become groups, groups become batches; what does not train ends here, with a reason.
 
-A graded rollout is written down before anything else becomes of it, so that a kill costs the attempts in
-flight and those of the last few milliseconds. Rollouts that arrive together share a transaction.
+What has arrived is written down before anything else becomes of it, so that a kill costs the attempts in
+flight and those of the last few milliseconds. Rollouts that arrive together share a transaction with the
+groups that they make whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -15,14 +17,14 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from hud_orchestrator.dispatch import Dispatch
 from hud_orchestrator.feedback import Permits
 from hud_orchestrator.logs import get_logger
-from hud_orchestrator.records import Batch, Ending, Group, Rollout
+from hud_orchestrator.records import Batch, Ending, Group, Rollout, TrainableGroup
 from hud_orchestrator.rules.batching import BatchCutter
 from hud_orchestrator.rules.grading import GradingRule
 from hud_orchestrator.rules.grouping import GroupTable
-from hud_orchestrator.store.trajectories import Trajectories
+from hud_orchestrator.store.trajectories import Judged, Trajectories
 from hud_orchestrator.streams import offer, offered
 
-GATHER_S = 0.005
+GATHER_S = 0.02
 """Seconds that a rollout waits for others to be written with: a transaction costs more than its rows."""
 
 log = get_logger()
@@ -35,7 +37,6 @@ async def collect(
     groups: GroupTable,
     desk: Desk,
     waiting: Sequence[Group],
-    last_step: int,
 ) -> None:
     """Cut batches up to the last step's. Groups in *waiting* were sampled before a restart.
 
@@ -43,89 +44,142 @@ async def collect(
         RunFailed, ServiceUnreachable: no group could be graded, several times in a row.
     """
     async with rollouts, batches:
-        if not await _go_on(batches, desk.cutter.cut(), desk.cutter, last_step=last_step):
-            return
-        for group in waiting:
-            if not await _go_on(batches, await desk.place(group), desk.cutter, last_step=last_step):
+        cut = [*desk.cut(), *await desk.take([], waiting)]
+        while all([await offer(batches, batch) for batch in cut]) and not desk.done:
+            arrived = await _arrived(rollouts, groups)
+            if not arrived.rollouts:
                 return
-        async for rollout in rollouts:
-            first = groups.add(rollout)
-            if first is None:
-                await anyio.sleep(GATHER_S)
-            arrived = offered(rollouts)
-            others = [known for one in arrived if (known := groups.add(one)) is not None]
-            wholes = [first, *others] if first is not None else others
-            await desk.keep([rollout, *arrived], but_for=wholes[:1])
-            for whole in wholes:
-                if not await _go_on(batches, await desk.place(whole), desk.cutter, last_step=last_step):
-                    return
+            cut = await desk.take(arrived.rollouts, arrived.wholes)
 
 
-async def _go_on(
-    batches: MemoryObjectSendStream[Batch], batch: Batch | None, cutter: BatchCutter, *, last_step: int
-) -> bool:
-    """Hand *batch* on, if there is one; whether another one is wanted."""
-    while batch is not None:
-        if not await offer(batches, batch) or batch.step == last_step:
-            return False
-        # What was dropped before a restart may have taken every place of the next step, too.
-        batch = cutter.cut()
-    return True
+@dataclass(slots=True)
+class _Arrived:
+    rollouts: list[Rollout] = field(default_factory=list)
+    wholes: list[Group] = field(default_factory=list)
+    """Groups that they made whole."""
+
+
+async def _arrived(rollouts: MemoryObjectReceiveStream[Rollout], groups: GroupTable) -> _Arrived:
+    """A rollout and those that come with it, or none; a group that is whole waits for no more of them."""
+    arrived = _Arrived()
+
+    def add(rollout: Rollout) -> None:
+        arrived.rollouts.append(rollout)
+        if (whole := groups.add(rollout)) is not None:
+            arrived.wholes.append(whole)
+
+    with suppress(anyio.EndOfStream):
+        add(await rollouts.receive())
+        with anyio.move_on_after(GATHER_S):
+            while not arrived.wholes:
+                add(await rollouts.receive())
+    for rollout in offered(rollouts):
+        add(rollout)
+    return arrived
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Placed:
+    """What became of a group, and of the step that it was tried for."""
+
+    group: Group
+    verdict: TrainableGroup | Ending
+    step: int
+    replaced: bool
+    """Whether another one is sampled for it."""
+    swept: Mapping[int, Ending]
+    """Groups that the step may not train on after all, now that it would be full."""
+    fruitless: Batch | None
+    """A batch of nothing but failures."""
+    batches: Sequence[Batch]
+
+    @property
+    def judged(self) -> Judged:
+        if isinstance(self.verdict, Ending):
+            return Judged(group=self.group, ending=self.verdict, step=self.step)
+        return Judged(group=self.group)
 
 
 @dataclass(slots=True, kw_only=True)
 class Desk:
-    """Where a whole group is judged, written down and given its place."""
+    """Where whole groups are judged, given their place, and written down."""
 
     grading: GradingRule
     cutter: BatchCutter
     permits: Permits
     trajectories: Trajectories
     dispatch: Dispatch
+    last_step: int
 
-    async def keep(self, rollouts: Sequence[Rollout], *, but_for: Sequence[Group]) -> None:
-        """Write graded rollouts, but for those of a group that is placed next, which writes them too."""
-        next_to_come = {group.number for group in but_for}
-        await self.trajectories.keep(
-            [one for one in rollouts if one.reward is not None and one.ticket.group not in next_to_come]
-        )
+    @property
+    def done(self) -> bool:
+        """Whether the last step's batch is cut."""
+        return self.cutter.step > self.last_step
 
-    async def place(self, group: Group) -> Batch | None:
-        """Judge *group*; the batch that is now full, if one is."""
-        verdict = self.grading.apply(group)
-        ending = verdict if isinstance(verdict, Ending) else None
-        step = self.cutter.step if ending else None
-        await self.trajectories.add(group, ending=ending, step=step)
+    def cut(self) -> list[Batch]:
+        """Batches that are full: what was dropped before a restart may have filled several."""
+        batches: list[Batch] = []
+        while not self.done and (batch := self.cutter.cut()) is not None:
+            batches.append(batch)
+        return batches
+
+    async def take(self, rollouts: Sequence[Rollout], wholes: Sequence[Group]) -> list[Batch]:
+        """Write *rollouts* and the groups that are whole; the batches that are full by now.
+
+        Raises:
+            RunFailed, ServiceUnreachable: no group could be graded, several times in a row.
+        """
+        # Those that are left after the last step wait for a run of more steps.
+        placed = [self._place(group) for group in wholes if not self.done]
+        judged = {one.group.number for one in placed}
+        graded = [one for one in rollouts if one.reward is not None and one.ticket.group not in judged]
+        await self.trajectories.keep(graded, groups=[one.judged for one in placed])
+        for one in placed:
+            await self._follow(one)
+        return [batch for one in placed for batch in one.batches]
+
+    def _place(self, group: Group) -> _Placed:
+        verdict, step, replaced = self.grading.apply(group), self.cutter.step, False
         self.cutter.saw(group)
         if isinstance(verdict, Ending):
-            self._drop(group.number, verdict)
+            replaced = self.cutter.drop(verdict)
         else:
             self.cutter.keep(verdict)
+        swept, batch = self.cutter.sweep(), self.cutter.cut()
+        fruitless = batch if batch and not batch.groups and set(batch.dropped) == {Ending.FAILED} else None
+        if fruitless is not None:
+            # An outage costs no step.
+            self.cutter.redo()
+        return _Placed(
+            group=group,
+            verdict=verdict,
+            step=step,
+            replaced=replaced,
+            swept=swept,
+            fruitless=fruitless,
+            batches=[batch, *self.cut()] if batch and not fruitless else [],
+        )
+
+    async def _follow(self, placed: _Placed) -> None:
+        """Tell whom it concerns, now that it is written."""
+        group = placed.group
+        if isinstance(placed.verdict, Ending):
+            self._dropped(group.number, placed.verdict, placed.step, replaced=placed.replaced)
+        else:
             for rollout, reason in self.grading.left_out(group):
                 log.info("member.dropped", group=group.number, member=rollout.ticket.member, reason=reason)
-        await self._sweep()
-        batch = self.cutter.cut()
-        if batch is None:
-            return None
-        if not batch.groups and set(batch.dropped) == {Ending.FAILED}:
-            # An outage costs no step.
-            self.dispatch.batch_was_fruitless(batch.step, group)
-            self.cutter.redo()
-            self.permits.give_back(batch.permits, reason="dropped")
-            return None
-        self.dispatch.batch_was_fruitful()
-        return batch
+        for number, ending in placed.swept.items():
+            await self.trajectories.end(number, ending=ending, step=placed.step)
+            self._dropped(number, ending, placed.step, replaced=True)
+        if placed.fruitless is not None:
+            self.dispatch.batch_was_fruitless(placed.fruitless.step, group)
+            self.permits.give_back(placed.fruitless.permits, reason="dropped")
+        elif placed.batches:
+            self.dispatch.batch_was_fruitful()
 
-    def _drop(self, number: int, ending: Ending) -> None:
-        replaced = self.cutter.drop(ending)
+    def _dropped(self, number: int, ending: Ending, step: int, *, replaced: bool) -> None:
         # Expected by the dozen, unlike the other endings.
         tell = log.debug if ending is Ending.NO_SPREAD else log.info
-        tell("group.dropped", group=number, step=self.cutter.step, reason=ending, replaced=replaced)
+        tell("group.dropped", group=number, step=step, reason=ending, replaced=replaced)
         if replaced:
-            self.permits.give_back(1, reason="dropped")
-
-    async def _sweep(self) -> None:
-        for number, ending in self.cutter.sweep().items():
-            await self.trajectories.end(number, ending=ending, step=self.cutter.step)
-            log.info("group.dropped", group=number, step=self.cutter.step, reason=ending, replaced=True)
             self.permits.give_back(1, reason="dropped")

@@ -76,6 +76,7 @@ class Database:
         self.path = path
         disk = disk or RealDisk()
         self._run = disk.run
+        self._survives: Survives = "power cut"
         with _explained(path):
             self._connection = disk.open(path)
             self._connection.row_factory = sqlite3.Row
@@ -110,7 +111,9 @@ class Database:
 
     def _transact(self, work: Callable[[sqlite3.Connection], T], survives: Survives) -> T:
         with _explained(self.path):
-            self._connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[survives]}")
+            if survives != self._survives:
+                self._connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[survives]}")
+                self._survives = survives
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 result = work(self._connection)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -83,6 +84,24 @@ def test_the_next_start_settles_what_a_kill_left_open(remote_run: Runner, checkp
     assert settled.returncode == 0, settled.stderr
     assert len(remote_run.events("step.abandoned")) == 1
     assert_every_step_is_one_checkpoint(remote_run, checkpoints(remote_run.config["model"]["slug"]), steps=3)
+
+
+def test_what_is_graded_while_a_step_is_in_hand_is_on_disk_before_it_is_over(remote_run: Runner) -> None:
+    remote_run.write(pipeline={"staleness": 2}, trainer={"loss": "ppo"}, rollout={"concurrency": 48})
+    places = 3 * 4
+    with (
+        lossy(remote_run.environ["HUD_RL_URL"], suffix="/optim-step", nth=1, loss="time") as proxy,
+        remote_run.started(HUD_RL_URL=proxy.url) as process,
+    ):
+        assert proxy.holding.wait(60)
+        begun = time.monotonic()
+        while len(remote_run.query("SELECT 1 FROM groups WHERE ending IS NULL AND rewards <> '[]'")) < places:
+            assert time.monotonic() - begun < 60
+            time.sleep(0.05)
+        process.kill()
+        process.wait(10)
+
+    assert remote_run.query("SELECT count(*) FROM groups WHERE ending = 'trained'") == [(0,)]
 
 
 def assert_the_first_step_has_its_own_gradient_alone(run: Runner, tree: list[dict[str, Any]]) -> None:

@@ -40,6 +40,7 @@ def desk(
     places: int = 1,
     replacements: int = 0,
     staleness: int = 0,
+    last_step: int = 99,
 ) -> Desk:
     return Desk(
         grading=GradingRule(treatments={}, scale_by=1, drop_no_spread=True),
@@ -49,6 +50,7 @@ def desk(
         permits=permits,
         trajectories=trajectories,
         dispatch=Dispatch(concurrency=1),
+        last_step=last_step,
     )
 
 
@@ -58,7 +60,6 @@ async def collected(
     *,
     waiting: tuple[Group, ...] = (),
     begun: tuple[Group, ...] = (),
-    last_step: int = 99,
 ) -> list[Batch]:
     """What collect makes of *rollouts*."""
     into, out = anyio.create_memory_object_stream[Rollout](len(rollouts) + 1)
@@ -67,9 +68,7 @@ async def collected(
         into.send_nowait(one)
     into.close()
     with batches, anyio.fail_after(5):
-        await collect(
-            out, batches_in, groups=GroupTable(begun), desk=the_desk, waiting=waiting, last_step=last_step
-        )
+        await collect(out, batches_in, groups=GroupTable(begun), desk=the_desk, waiting=waiting)
         return [batch async for batch in batches]
 
 
@@ -173,7 +172,7 @@ async def test_nothing_is_cut_after_the_last_steps_batch(trajectories: Trajector
     permits = Permits(staleness=1, groups_per_step=1)
     rollouts = [one for number in range(4) for one in members(number, 0.0, 1.0)]
 
-    batches = await collected(rollouts, desk(trajectories, permits, staleness=1), last_step=2)
+    batches = await collected(rollouts, desk(trajectories, permits, staleness=1, last_step=2))
 
     assert [batch.step for batch in batches] == [1, 2]
 
