@@ -6,6 +6,7 @@ Run as ``python -m benchmarks.rollouts.ours '{"port": ..., "placement": ..., ...
 from __future__ import annotations
 
 import json
+import math
 import sys
 import tempfile
 from collections.abc import AsyncGenerator
@@ -23,7 +24,7 @@ from benchmarks.rollouts.cost import Cost, costing, resident_mb
 from benchmarks.rollouts.plan import Plan, figures
 from hud_orchestrator import logs
 from hud_orchestrator.agents.chat import ChatAgent
-from hud_orchestrator.attempt import Attempter, Limits
+from hud_orchestrator.attempt import Attempter
 from hud_orchestrator.clients.gateway import Gateway
 from hud_orchestrator.clients.transport import Transport
 from hud_orchestrator.dispatch import Dispatch
@@ -34,6 +35,7 @@ from hud_orchestrator.environments.protocol import Placement
 from hud_orchestrator.environments.spawned import Spawned
 from hud_orchestrator.feedback import Permits, PolicyCell
 from hud_orchestrator.heap import quiet_heap
+from hud_orchestrator.ladder import Limits
 from hud_orchestrator.metrics import MetricsFile, Scoreboard
 from hud_orchestrator.pacing import PacedGateway
 from hud_orchestrator.policy import Sampling
@@ -121,10 +123,11 @@ async def _run(
         permits=permits,
         trajectories=Trajectories(Database(directory / "store.db")),
         dispatch=Dispatch(concurrency=plan.concurrency),
+        last_step=NEVER,
     )
     tickets, tickets_out = create_memory_object_stream[Ticket](0)
     rollouts, rollouts_out = create_memory_object_stream[Rollout](0)
-    batches, batches_out = create_memory_object_stream[Batch](0)
+    batches, batches_out = create_memory_object_stream[Batch](math.inf)
     async with tickets, tickets_out, rollouts, batches_out, create_task_group() as stages:
         stages.start_soon(partial(
             source, tickets, order=TaskOrder(tasks, seed=0, shuffle=False), group_size=GROUP,
@@ -135,7 +138,7 @@ async def _run(
             workers=permits.total * GROUP, board=board,
         ))  # fmt: skip
         stages.start_soon(partial(
-            collect, rollouts_out, batches, groups=GroupTable(), desk=desk, waiting=(), last_step=NEVER
+            collect, rollouts_out, batches, groups=GroupTable(), desk=desk, waiting=()
         ))  # fmt: skip
         await _graded(batches_out, permits, at_least=plan.warm_up)
         async with costing(above_mb=above_mb) as cost:
