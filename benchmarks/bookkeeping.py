@@ -6,8 +6,8 @@ it has planned; of groups and rollouts nothing is kept at all. So the difference
 person pays for: rows made, threads crossed, commits, and the disk.
 
 That ratio is as noisy as the machine. So the store is also watched at work: the share of the time that the
-training stage waits for it, which is what stands between two steps, and the share that its thread is busy,
-which is the most that it could cost if everything else had to wait.
+training stage waits for it, which is what stands between two steps, and the share that its thread is busy.
+The rows are made before it is asked, by the event loop, and are in the ratio alone.
 """
 
 from __future__ import annotations

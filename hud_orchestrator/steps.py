@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, Self
 
 TEXT_LIMIT = 16_384
@@ -64,7 +65,8 @@ class EpisodeStep:
 
     def facts(self) -> dict[str, Any]:
         """Its fields as JSON takes them, without those that say nothing."""
-        facts = {name: value for name in _FIELDS if (value := getattr(self, name)) not in (None, ())}
+        fields = zip(_FIELDS, _values(self), strict=True)
+        facts = {name: value for name, value in fields if value is not None and value != ()}
         facts["source"] = self.source.value
         return facts
 
@@ -75,6 +77,7 @@ class EpisodeStep:
 
 
 _FIELDS = tuple(field.name for field in fields(EpisodeStep))
+_values = attrgetter(*_FIELDS)
 
 
 class Clipper:

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 
 from hud_orchestrator.config.run import RunFile
 from hud_orchestrator.directory import RunDirectory, write_atomically
+from hud_orchestrator.records import Target
+from hud_orchestrator.rewinding import best_of
 from hud_orchestrator.store.history import History
 from hud_orchestrator.store.trajectories import Trajectories
 
@@ -37,6 +39,8 @@ class Summary:
     """Attempts that the service was told about, ``reported`` or ``dropped``; none when nobody is told."""
     head: str | None
     """The checkpoint that the slug serves."""
+    best: Target | None
+    """The step with the highest held-out reward, or training reward where none is held out."""
     exit_code: int
     error: str | None = None
     """What ended the run, when something did."""
@@ -62,6 +66,7 @@ async def summarize(
         rollouts=dict(sorted((await trajectories.outcomes()).items())),
         reports=json.loads(await history.get("reports") or "{}"),
         head=made[-1] if made else await history.get("first_head") or None,
+        best=await best_of(history),
         exit_code=exit_code,
         error=error,
     )

@@ -28,6 +28,8 @@ def show_ending(loaded: LoadedRun, summary: Summary) -> None:
         table.add_row("reports", f"{summary.reports.get('reported', 0)} delivered, {dropped} dropped")
     table.add_row("model", summary.model)
     table.add_row("checkpoint", summary.head or "none yet")
+    if summary.best is not None and summary.best.checkpoint != summary.head:
+        table.add_row("best", f"{summary.best.checkpoint}, after step {summary.best.step}")
     table.add_row("everything is in", f"{loaded.run.directory}/")
     table.add_row("next", next_command(loaded, summary))
     Console(soft_wrap=True).print(table)

@@ -38,8 +38,10 @@ COLUMNS = (
 )  # fmt: skip
 INSERT_GROUP = "INSERT OR IGNORE INTO groups (number, task, size) VALUES (?, ?, ?)"
 JUDGE_GROUP = "UPDATE groups SET ending = ?, step = ?, rewards = ? WHERE number = ? AND ending IS NULL"
-MEMBERS = "SELECT member FROM rollouts WHERE group_number = ?"
-INSERT_ROLLOUT = f"INSERT INTO rollouts ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608
+INSERT_ROLLOUT = (
+    f"INSERT INTO rollouts ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608
+    " ON CONFLICT (group_number, member) DO NOTHING"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,26 +65,34 @@ class Trajectories:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._begun: set[int] = set()
-        """Groups of which a row is there, and that are not whole yet."""
+        self._begun: dict[int, set[int]] = {}
+        """Groups of which a row is there, and that are not whole yet; and their members that are there."""
 
     async def keep(self, rollouts: Sequence[Rollout], *, groups: Sequence[Judged] = ()) -> None:
         """Write members of groups that are not whole yet, and *groups* that are, all or nothing of it."""
-
-        def insert(connection: sqlite3.Connection) -> None:
-            missing = [one for judged in groups for one in _missing(connection, judged.group)]
-            rows(connection, INSERT_GROUP, [_group_row(ticket) for ticket in new.values()])
-            rows(connection, JUDGE_GROUP, [judged.row for judged in groups])
-            rows(connection, INSERT_ROLLOUT, [_rollout_row(rollout) for rollout in (*rollouts, *missing)])
-
-        if not rollouts and not groups:
+        wholes = [rollout for judged in groups for rollout in judged.group.rollouts]
+        new = [
+            one
+            for one in (*rollouts, *wholes)
+            if one.ticket.member not in self._begun.get(one.ticket.group, ())
+        ]
+        if not new and not groups:
             return
-        tickets = [rollout.ticket for rollout in rollouts]
-        tickets += [judged.group.rollouts[0].ticket for judged in groups]
-        new = {ticket.group: ticket for ticket in tickets if ticket.group not in self._begun}
-        await self._database.transaction(insert, survives="kill")
-        self._begun |= new.keys()
-        self._begun -= {judged.group.number for judged in groups}
+        tickets = {one.ticket.group: one.ticket for one in new if one.ticket.group not in self._begun}
+        # Made here, as the thread would have to compete with the event loop for the interpreter.
+        begun, members = [_group_row(one) for one in tickets.values()], [_rollout_row(one) for one in new]
+        verdicts = [judged.row for judged in groups]
+
+        def write(connection: sqlite3.Connection) -> None:
+            rows(connection, INSERT_GROUP, begun)
+            rows(connection, JUDGE_GROUP, verdicts)
+            rows(connection, INSERT_ROLLOUT, members)
+
+        await self._database.transaction(write, survives="kill")
+        for one in new:
+            self._begun.setdefault(one.ticket.group, set()).add(one.ticket.member)
+        for judged in groups:
+            self._begun.pop(judged.group.number, None)
 
     async def add(self, group: Group, *, ending: Ending | None, step: int | None = None) -> None:
         """Write one whole group."""
@@ -174,12 +184,6 @@ def _text(text: str | None) -> str | None:
     return None if text is None else text.encode("utf-8", "replace").decode()
 
 
-def _missing(connection: sqlite3.Connection, group: Group) -> list[Rollout]:
-    """Members of *group* that are not kept yet."""
-    kept = {row["member"] for row in connection.execute(MEMBERS, (group.number,))}
-    return [rollout for rollout in group.rollouts if rollout.ticket.member not in kept]
-
-
 def _group_row(ticket: Ticket) -> tuple[object, ...]:
     return (ticket.group, json.dumps(asdict(ticket.task)), ticket.members)
 
@@ -192,7 +196,7 @@ def _rollout_row(rollout: Rollout) -> tuple[object, ...]:
         rollout.ticket.group,
         rollout.ticket.member,
         rollout.trace_id,
-        rollout.outcome,
+        rollout.outcome.value,
         rollout.reward,
         None if rollout.grade is None else _compact(dict(rollout.grade)),
         _text(rollout.answer),
@@ -203,9 +207,9 @@ def _rollout_row(rollout: Rollout) -> tuple[object, ...]:
         rollout.attempts,
         rollout.seconds,
         _text(rollout.detail),
-        rollout.phase,
+        rollout.phase.value,
         _compact({phase.value: round(seconds, 6) for phase, seconds in rollout.phases.items()}),
-        rollout.remote,
+        int(rollout.remote),
         _moment(rollout.began_at),
         _compact([step.facts() for step in rollout.steps]),
     )

@@ -19,6 +19,7 @@ def test_a_run_trains_and_explains_itself(local_run: Runner) -> None:
     assert summary["eval_last"] is not None
     assert summary["rollouts"] == {"finished": summary["rollouts"]["finished"]}
     assert summary["head"] == local_run.metrics()[-1]["checkpoint"]
+    assert summary["best"] == {"step": 3, "checkpoint": summary["head"]}  # the fork itself has none
     assert [line["step"] for line in local_run.metrics()] == [1, 2, 3]
     assert [line["step"] for line in local_run.metrics("evaluation")] == [0, 3]
     assert {path.name for path in local_run.state.iterdir()} >= {
