@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
 import shutil
 import signal
 import tempfile
@@ -25,6 +26,9 @@ ROUNDS = 5
 
 
 PREFIX = "hud-environment-"
+
+DEATH_S = 1.0
+"""Longest wait for a process that was killed."""
 
 YOUNG_S = 60.0
 """A directory younger than this may be one whose daemon has not locked it yet."""
@@ -75,9 +79,23 @@ def _clear(directory: Path) -> None:
         for pid in found:
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
+        for pid in found:
+            _await_death(pid)
         if not found:
             break
     shutil.rmtree(directory, ignore_errors=True)
+
+
+def _await_death(pid: int) -> None:
+    """On a busy machine that takes more than the time until the next look."""
+    with contextlib.suppress(OSError):
+        handle = os.pidfd_open(pid)
+        try:
+            poll = select.poll()
+            poll.register(handle, select.POLLIN)
+            poll.poll(DEATH_S * 1000)
+        finally:
+            os.close(handle)
 
 
 def _users(directory: Path) -> Iterator[int]:

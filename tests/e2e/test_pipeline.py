@@ -110,7 +110,8 @@ def test_a_broken_environment_costs_its_group_and_the_run_goes_on(
     assert remote_run.query("SELECT ending FROM groups WHERE number = 1") == [("failed",)]
     rows = remote_run.query("SELECT outcome, phase, reward, seconds FROM rollouts WHERE group_number = 1")
     assert [row[:3] for row in rows] == [(outcome, phase, None)] * 4
-    assert all(seconds < 6 + 2 + 1 for *_, seconds in rows)  # deadline, teardown, and a busy machine
+    # Deadline, teardown, and a machine that may be busy; what hangs does so for days.
+    assert all(seconds < 6 + 2 + 20 for *_, seconds in rows)
     assert all(line["groups_trained"] > 0 for line in remote_run.metrics())
 
 
