@@ -241,6 +241,7 @@ class Settler:
             checkpoint=step.checkpoint,
             num_datums=await self.ledger.datums(step.id) if counts else None,
             rivals=await self.ledger.has_rivals(step.id),
+            shared=await self.history.get("others") == str(step.number - 1),
         )
 
     async def _explained(self) -> set[str]:

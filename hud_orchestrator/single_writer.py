@@ -74,25 +74,39 @@ class SingleWriter:
         if not self._offered:
             return False
         async with self._taking:
-            wanted = await self._next_claim()
             if model_id != self._model_id:
                 await self.release()
+            wanted, asked = await self._next_claim()
             try:
                 lease = await self._leases.take(model_id, wanted)
             except (RequestRejected, KeyRefused) as error:
+                await self._history.set("asked", str(asked - 1))
                 if self.fences or getattr(error, "status", NO_LEASES[0]) not in NO_LEASES:
                     raise
                 self._offered = False
                 return False
             before, self._token.value, self._model_id = self._token.value, lease.token, model_id
-            if before not in (None, lease.token - 1):
+            await self._count(lease.token, asked=asked, before=before)
+            log.info("lease.taken", model=model_id, token=lease.token)
+            return True
+
+    async def _count(self, token: int, *, asked: int, before: int | None) -> None:
+        """Tell by the tokens whether somebody else has had the model since our last one, or ever.
+
+        Raises:
+            FencedOff: in the middle of a life, in which we said that we are there.
+        """
+        known = int(await self._history.get("token") or "0")
+        if token > known + asked:
+            if before is not None:
                 raise FencedOff(
-                    f"another trainer had the model between tokens {before} and {lease.token} of this run; "
+                    f"another trainer had the model between tokens {before} and {token} of this run; "
                     "give each run a slug of its own",
                     status=409,
                 )
-            log.info("lease.taken", model=model_id, token=lease.token)
-            return True
+            await self._history.set("others", str(len(await self._history.made())))
+        await self._history.set("token", str(token))
+        await self._history.set("asked", "0")
 
     async def take_when_free(self, model_id: str, *, waiting: Callable[[str], None]) -> None:
         """As ``take``, as soon as nobody else has it; *waiting* is told who does."""
@@ -142,8 +156,11 @@ class SingleWriter:
                 log.warning("lease.unconfirmed", reason=str(error))
         self._model_id = self._token.value = None
 
-    async def _next_claim(self) -> WriterLeaseRequest:
-        """What to ask with. On disk before it is sent: no other life of this run will use it again."""
+    async def _next_claim(self) -> tuple[WriterLeaseRequest, int]:
+        """What to ask with, and how many tokens may have been given to us since the last that we know of.
+
+        On disk before it is sent: no other life of this run will use it again.
+        """
         owner = await self._history.get("owner")
         if owner is None:
             owner = uuid.uuid4().hex
@@ -151,7 +168,9 @@ class SingleWriter:
         # Of a directory that was put back to an earlier state the clock is still ahead.
         claim = max(int(await self._history.get("claim") or "0") + 1, int(time.time()))
         await self._history.set("claim", str(claim))
-        return WriterLeaseRequest(owner=owner, claim=claim, holder=self._holder, ttl_s=TTL_S)
+        asked = int(await self._history.get("asked") or "0") + 1
+        await self._history.set("asked", str(asked))
+        return WriterLeaseRequest(owner=owner, claim=claim, holder=self._holder, ttl_s=TTL_S), asked
 
 
 @asynccontextmanager

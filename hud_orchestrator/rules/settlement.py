@@ -29,6 +29,8 @@ class Claim:
     """Datums of its accumulating calls, by the service's own count; ``None``: not to be compared."""
     rivals: bool = False
     """Whether an earlier ``optim_step`` on the same head may still arrive."""
+    shared: bool = False
+    """Whether somebody else has had the model, and may have built on the same head."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,4 +115,6 @@ def _objection(found: Sequence[Checkpoint], claim: Claim) -> str | None:
         return f"{len(found)} checkpoints have the parent {claim.head_before}, and one would be this step's"
     if claim.rivals:
         return f"checkpoint {found[0].id} may be of an earlier attempt on {claim.head_before}"
+    if claim.shared:
+        return f"checkpoint {found[0].id} may be of another trainer, who had the model on {claim.head_before}"
     return flaw(found[0], claim)
