@@ -74,14 +74,14 @@ class Spawned:
             yield episode
 
     @asynccontextmanager
-    async def process(self, environment: str) -> AsyncGenerator[int, None]:
-        """The port of this machine that a process serves *environment* on; leaving ends the process.
+    async def process(self, environment: str) -> AsyncGenerator[Dial, None]:
+        """What connects to a process that serves *environment*; leaving ends the process.
 
         Raises:
             EnvironmentFailed: it does not start.
         """
-        async with self._serving(environment) as (_, port):
-            yield port
+        async with self._serving(environment) as (process, port):
+            yield _dial(process, port)
 
     @asynccontextmanager
     async def _serving(self, environment: str) -> AsyncGenerator[tuple[anyio.abc.Process, int], None]:
