@@ -95,6 +95,8 @@ class Containers:
         name = f"hud-{task.env[:20]}-{uuid.uuid4().hex[:12]}"
         limits = machine.limits
         pace = replace(self._pace, ready_s=limits.startup_timeout_s or self._pace.ready_s)
+        # Before its run begins, which has a limit: whoever is the first to want an image waits for it.
+        await self._pull(image)
         try:
             with anyio.move_on_after(limits.run_timeout_s or math.inf) as running:
                 await self._start(name, image, machine)
@@ -108,10 +110,12 @@ class Containers:
         finally:
             await self._remove(name)
 
-    async def _start(self, name: str, image: str, machine: Machine) -> None:
+    async def _pull(self, image: str) -> None:
         # One pull for all that wait for it.
         async with self._pulling.setdefault(image, anyio.Lock()):
             await self._call(self._engine.pull, image)
+
+    async def _start(self, name: str, image: str, machine: Machine) -> None:
         await self._call(
             partial(self._engine.start, port=self._port, environ=self._environ), name, image, machine
         )

@@ -81,6 +81,8 @@ class FakeEngine:
     """Every container that was ever asked for."""
     hold: threading.Event | None = None
     """While it is set and not given, containers are not created."""
+    pull: threading.Event | None = None
+    """The same, for images that are pulled."""
 
     def answer(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
         found = re.fullmatch(r"(?:/v1\.\d+)?/(_ping|version|images|containers)/?(.*)", path)
@@ -97,6 +99,8 @@ class FakeEngine:
     def _image(self, method: str, rest: str, query: dict[str, list[str]]) -> tuple[int, Any]:
         if method == "POST":
             name = query["fromImage"][0]
+            if self.pull is not None:
+                self.pull.wait(30)
             if not (self.images / f"{name}.py").exists():
                 return 404, {"message": f"pull access denied for {name}"}
             self.pulled.add(name)

@@ -130,6 +130,29 @@ async def test_a_container_that_outlives_its_run_timeout_is_lost_and_removed(eng
             assert engine.containers == {}
 
 
+async def test_the_run_of_a_container_begins_when_its_image_is_there(engine: FakeEngine) -> None:
+    engine.pull, over = threading.Event(), anyio.Event()
+
+    async def attempt(placement: Containers) -> None:
+        try:
+            async with placement.episode(task(runtime_config={"limits": {"run_timeout_s": 1}})):
+                await anyio.sleep_forever()
+        except EnvironmentLost:
+            over.set()
+
+    with anyio.fail_after(60):
+        async with containers() as placement, anyio.create_task_group() as group:
+            group.start_soon(attempt, placement)
+            with anyio.move_on_after(2):
+                await over.wait()
+            assert not over.is_set()
+            engine.pull.set()
+            await over.wait()
+
+    assert len(engine.asked) == 1
+    assert engine.containers == {}
+
+
 async def test_a_container_that_is_made_too_late_does_not_stay(engine: FakeEngine) -> None:
     engine.hold = threading.Event()
     with anyio.fail_after(60):
