@@ -138,7 +138,7 @@ class Containers:
 
     async def _sweep(self) -> None:
         """Remove what is left of this run, of a killed one before it too."""
-        with anyio.move_on_after(SWEEP_S, shield=True):
+        with anyio.move_on_after(SWEEP_S, shield=True) as patience:
             try:
                 left = await self._call(self._engine.left)
             except EnvironmentFailed as error:
@@ -147,6 +147,8 @@ class Containers:
             async with anyio.create_task_group() as group:
                 for name in left:
                     group.start_soon(self._remove, name)
+        if patience.cancelled_caught:
+            log.warning("container.left", name="all", reason=f"not swept in {SWEEP_S:g} s")
 
     async def _call(self, function: Callable[[Unpack[P]], T], *args: *P) -> T:
         return await anyio.to_thread.run_sync(function, *args, abandon_on_cancel=True, limiter=self._threads)

@@ -83,6 +83,8 @@ class FakeEngine:
     """While it is set and not given, containers are not created."""
     pull: threading.Event | None = None
     """The same, for images that are pulled."""
+    tell: threading.Event | None = None
+    """The same, for the list of containers."""
 
     def answer(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
         found = re.fullmatch(r"(?:/v1\.\d+)?/(_ping|version|images|containers)/?(.*)", path)
@@ -117,6 +119,8 @@ class FakeEngine:
             self.containers[name] = Container(name, body)
             return 201, {"Id": name, "Warnings": []}
         if rest == "json":
+            if self.tell is not None:
+                self.tell.wait(30)
             wanted = json.loads(query["filters"][0])["label"][0].split("=", 1)
             every = [
                 one

@@ -10,7 +10,9 @@ from typing import Any
 
 import anyio
 import pytest
+from structlog.testing import capture_logs
 
+from hud_orchestrator.environments import containers as places
 from hud_orchestrator.environments.containers import Containers
 from hud_orchestrator.environments.engine import LABEL, Engine
 from hud_orchestrator.environments.link import Pace
@@ -180,6 +182,21 @@ async def test_what_a_killed_run_left_is_removed_when_it_is_run_again(engine: Fa
             pass
 
     assert list(engine.containers) == ["another-run"]
+
+
+async def test_an_engine_that_does_not_tell_what_was_left_holds_nothing_up_and_is_named(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "SWEEP_S", 0.1)
+    engine.tell = threading.Event()
+
+    with anyio.fail_after(20), capture_logs() as logs:
+        async with containers():
+            pass
+    engine.tell.set()
+
+    said = {"event": "container.left", "log_level": "warning", "name": "all", "reason": "not swept in 0.1 s"}
+    assert logs == [said, said]
 
 
 def test_an_engine_that_does_not_answer_is_a_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
