@@ -76,6 +76,8 @@ class FakeEngine:
 
     images: Path
     pulled: set[str] = field(default_factory=set)
+    pulls: list[str] = field(default_factory=list)
+    """Every image that was asked for."""
     containers: dict[str, Container] = field(default_factory=dict)
     asked: list[dict[str, Any]] = field(default_factory=list)
     """Every container that was ever asked for."""
@@ -101,6 +103,7 @@ class FakeEngine:
     def _image(self, method: str, rest: str, query: dict[str, list[str]]) -> tuple[int, Any]:
         if method == "POST":
             name = query["fromImage"][0]
+            self.pulls.append(name)
             if self.pull is not None:
                 self.pull.wait(30)
             if not (self.images / f"{name}.py").exists():
@@ -158,8 +161,8 @@ def fake_engine(directory: Path, images: Path) -> Iterator[FakeEngine]:
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
             with suppress(BrokenPipeError):  # whoever asked has lost patience
+                self.end_headers()
                 self.wfile.write(content)
 
         do_GET = do_POST = do_DELETE = do_HEAD = _serve

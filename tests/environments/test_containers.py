@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -153,6 +155,45 @@ async def test_the_run_of_a_container_begins_when_its_image_is_there(engine: Fak
 
     assert len(engine.asked) == 1
     assert engine.containers == {}
+
+
+IMPATIENT = """
+import anyio
+from tests.environments.test_containers import containers, task
+
+async def main():
+    async with containers() as placement:
+        with anyio.move_on_after(0.5):
+            async with placement.episode(task()):
+                pass
+
+anyio.run(main)
+"""
+
+
+def test_a_program_ends_while_an_image_is_still_pulled(engine: FakeEngine) -> None:
+    engine.pull = threading.Event()
+
+    subprocess.run([sys.executable, "-c", IMPATIENT], cwd=Path(__file__).parents[2], check=True, timeout=60)
+
+    assert engine.pulled == set()
+    engine.pull.set()
+
+
+async def test_an_image_is_pulled_once_though_those_that_asked_first_have_left(engine: FakeEngine) -> None:
+    engine.pull = threading.Event()
+    with anyio.fail_after(60):
+        async with containers() as placement:
+            for _ in range(3):
+                with anyio.move_on_after(0.2) as patience:
+                    async with placement.episode(task()):
+                        raise AssertionError("it began")
+                assert patience.cancelled_caught
+            engine.pull.set()
+            async with placement.episode(task()) as episode:
+                assert (await episode.grade("5"))["score"] == 1.0
+
+    assert engine.pulls == ["sums"]
 
 
 async def test_a_container_that_is_made_too_late_does_not_stay(engine: FakeEngine) -> None:
