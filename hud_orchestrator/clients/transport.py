@@ -325,6 +325,8 @@ def _retry_after(response: Reply) -> float | None:
 def _is_loopback(url: str) -> bool:
     host = urlsplit(url).hostname or ""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return host == "localhost"
+    # A service that listens on all addresses calls itself by the unspecified one.
+    return address.is_loopback or address.is_unspecified
