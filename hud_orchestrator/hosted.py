@@ -7,19 +7,25 @@
 What comes back is a reward, the whole evaluation and the trace id. The tokens stay with the service, which
 finds them again when it is told to train on the id; the reward that it trains with is its own, so that is
 the one that counts here as well.
+
+A platform that gives no answer is asked again, as often as for any read. An attempt whose deadline comes
+meanwhile was failed by it: how its agent did is not known.
 """
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import anyio
 
 from hud_orchestrator.agents.tools import as_choice
 from hud_orchestrator.attempt import Attempts
 from hud_orchestrator.clients.hosted import HostedRollouts
+from hud_orchestrator.clients.retry import ONCE, READ
 from hud_orchestrator.dispatch import Dispatch
 from hud_orchestrator.errors import OrchestratorError, RequestRejected, ServiceBusy, ServiceUnreachable
 from hud_orchestrator.feedback import PolicyCell
@@ -38,6 +44,8 @@ from hud_orchestrator.wire_hosting import (
     RolloutSubmit,
     TraceState,
 )
+
+T = TypeVar("T")
 
 FIRST_LOOK_S = 0.1
 """Before the platform is asked for the first time; longer each time, up to ``poll_s``."""
@@ -116,21 +124,21 @@ class HostedAttempter(Attempts):
 
     async def _follow(self, asked: RolloutSubmit, fate: _Fate) -> None:
         try:
-            await self._platform.submit(asked)
+            await _patiently(partial(self._platform.submit, asked, retry=ONCE), fate)
             fate.submitted = anyio.current_time()
-            fate.state = await self._over(fate.trace_id)
-        except (ServiceUnreachable, ServiceBusy) as failure:
-            fate.trouble = Outcome.GATEWAY_FAILED, str(failure)
+            fate.state = await self._over(fate)
+        except (ServiceUnreachable, ServiceBusy):
+            pass  # its fate has the reason
         except RequestRejected as refusal:
             fate.refused = fate.submitted is None
             fate.trouble = Outcome.NOT_STARTED if fate.refused else Outcome.LOST, str(refusal)
 
-    async def _over(self, trace_id: str) -> TraceState:
+    async def _over(self, fate: _Fate) -> TraceState:
         """The state of a rollout when it is over: the platform tells it to those who ask."""
         wait_s = min(FIRST_LOOK_S, self._poll_s)
         while True:
             await anyio.sleep(wait_s)
-            state = await self._platform.state(trace_id)
+            state = await _patiently(partial(self._platform.state, fate.trace_id, retry=ONCE), fate)
             if state.status in OVER:
                 return state
             wait_s = min(wait_s * SLOWER, self._poll_s)
@@ -198,6 +206,9 @@ class _Fate:
     """Whether nothing was begun there, and nothing is to be cancelled."""
     state: TraceState | None = None
     trouble: tuple[Outcome, str] | None = None
+    """What the platform said no to."""
+    silence: str | None = None
+    """Why it does not answer, while it does not."""
 
     def rollout(self, ticket: Ticket) -> Rollout:
         """What became of it."""
@@ -216,18 +227,51 @@ class _Fate:
     def _known(self) -> dict[str, Any]:
         if self.trouble is not None:
             return {"outcome": self.trouble[0], "detail": self.trouble[1]}
+        if self.silence is not None:
+            return {"outcome": Outcome.GATEWAY_FAILED, "detail": self.silence}
         state = self.state
         if state is None:
-            outcome = Outcome.NOT_STARTED if self.submitted is None else Outcome.UNGRADED
-            return {"outcome": outcome, "detail": "the platform did not end it by its deadline"}
+            outcome, what = (
+                (Outcome.NOT_STARTED, "take") if self.submitted is None else (Outcome.UNGRADED, "end")
+            )
+            return {"outcome": outcome, "detail": f"the platform did not {what} it by its deadline"}
+        outcome = outcome_of(state)
         return {
-            "outcome": outcome_of(state),
+            "outcome": outcome,
             "reward": reward_of(state),
             "grade": state.evaluation_result,
-            "detail": state.error,
+            "detail": state.error if state.error or outcome.clean else _no_more_than(state),
             # A service that counts turns knows when there is nothing to train on.
             "remote": state.num_turns != 0,
         }
+
+
+async def _patiently(ask: Callable[[], Awaitable[T]], fate: _Fate) -> T:
+    """Ask as often as a read does; *fate* knows of a silence as long as it lasts.
+
+    Raises:
+        ServiceUnreachable, ServiceBusy: it has lasted for too long.
+    """
+    failures = 0
+    while True:
+        try:
+            answer = await ask()
+        except (ServiceUnreachable, ServiceBusy) as failure:
+            failures, fate.silence = failures + 1, str(failure)
+            if failures >= READ.attempts:
+                raise
+            asked_s = failure.facts.get("retry_after_s")
+            await anyio.sleep(READ.wait_s(failures, asked_s=asked_s if isinstance(asked_s, float) else None))
+        else:
+            fate.silence = None
+            return answer
+
+
+def _no_more_than(state: TraceState) -> str:
+    """What is to be said about a rollout that went wrong, when the platform names no error."""
+    known = {"status": state.status, "stop_reason": state.stop_reason, "reward": state.reward}
+    told = ", ".join(f"{name} {value}" for name, value in known.items() if value is not None)
+    return f"the platform says no more than: {told}"
 
 
 def _verifier(task: Task) -> HostedTask:

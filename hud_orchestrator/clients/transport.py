@@ -191,11 +191,14 @@ class Transport:
         Raises:
             OSError: it does not open.
         """
-        return await open_tunnel(
-            f"ws{self.base_url.removeprefix('http')}{path}",
-            {"Authorization": f"Bearer {self._key}"},
-            proxied=not _is_loopback(self.base_url),
-        )
+        try:
+            return await open_tunnel(
+                f"ws{self.base_url.removeprefix('http')}{path}",
+                {"Authorization": f"Bearer {self._key}"},
+                proxied=not _is_loopback(self.base_url),
+            )
+        except OSError as error:
+            raise OSError(self._without_key(str(error))) from error
 
     async def submit(
         self,
@@ -275,8 +278,10 @@ class Transport:
         return f"{method} {self.base_url}{path}: {response.status}: {self._detail(response)}"
 
     def _detail(self, response: Reply) -> str:
+        return self._without_key(_detail(response))
+
+    def _without_key(self, said: str) -> str:
         """What the service says, without the key that a careless one repeats."""
-        said = _detail(response)
         return said.replace(self._key, "[key]") if self._key else said
 
 
@@ -320,6 +325,8 @@ def _retry_after(response: Reply) -> float | None:
 def _is_loopback(url: str) -> bool:
     host = urlsplit(url).hostname or ""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return host == "localhost"
+    # A service that listens on all addresses calls itself by the unspecified one.
+    return address.is_loopback or address.is_unspecified

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 
 import anyio
 import anyio.abc
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.http11 import Response
 
 CONNECT_S = 30.0
 """For the handshake."""
@@ -38,9 +40,20 @@ async def open_tunnel(url: str, headers: dict[str, str], *, proxied: bool) -> an
             compression=None,
             proxy=True if proxied else None,
         )
+    except InvalidStatus as error:
+        raise OSError(f"the tunnel does not open: {_refusal(error.response)}") from error
     except (InvalidHandshake, InvalidURI, TimeoutError) as error:
         raise OSError(f"the tunnel does not open: {error or type(error).__name__}") from error
     return Tunnel(connection)
+
+
+def _refusal(response: Response) -> str:
+    """The status, and what is said beside it where that is ours or HUD's way to say it."""
+    try:
+        said = json.loads(response.body or b"").get("detail")
+    except (ValueError, AttributeError):
+        said = None
+    return f"{response.status_code}: {said or response.reason_phrase}"
 
 
 class Tunnel(anyio.abc.ByteStream):

@@ -4,15 +4,18 @@
 
 The package blocks, so its calls run in threads. A thread cannot be cut off: a call that hangs is left
 to its own timeout when the episode ends, and its container is found again by a name that was chosen
-before. What slips through, and what a killed daemon has left, is found by its label.
+before. What slips through, and what a killed daemon has left, is found by its label. A pull has no timeout:
+it goes on for whoever asks next, in a thread that nobody waits for when the program ends.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
+import threading
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -69,7 +72,7 @@ class Containers:
         self._environ = dict(environ)
         self._pace = pace
         self._threads = anyio.CapacityLimiter(THREADS)
-        self._pulling: dict[str, anyio.Lock] = {}
+        self._pulls: dict[str, asyncio.Future[None]] = {}
 
     async def __aenter__(self) -> Self:
         await self._sweep()
@@ -95,6 +98,8 @@ class Containers:
         name = f"hud-{task.env[:20]}-{uuid.uuid4().hex[:12]}"
         limits = machine.limits
         pace = replace(self._pace, ready_s=limits.startup_timeout_s or self._pace.ready_s)
+        # Before its run begins, which has a limit: whoever is the first to want an image waits for it.
+        await self._pull(image)
         try:
             with anyio.move_on_after(limits.run_timeout_s or math.inf) as running:
                 await self._start(name, image, machine)
@@ -108,10 +113,15 @@ class Containers:
         finally:
             await self._remove(name)
 
+    async def _pull(self, image: str) -> None:
+        # One pull for all that wait for it, also when those that began to have lost patience.
+        pull = self._pulls.get(image)
+        if pull is None:
+            pull = self._pulls[image] = _in_a_daemon_thread(partial(self._engine.pull, image))
+            pull.add_done_callback(lambda _: self._pulls.pop(image))
+        await asyncio.shield(pull)
+
     async def _start(self, name: str, image: str, machine: Machine) -> None:
-        # One pull for all that wait for it.
-        async with self._pulling.setdefault(image, anyio.Lock()):
-            await self._call(self._engine.pull, image)
         await self._call(
             partial(self._engine.start, port=self._port, environ=self._environ), name, image, machine
         )
@@ -134,7 +144,7 @@ class Containers:
 
     async def _sweep(self) -> None:
         """Remove what is left of this run, of a killed one before it too."""
-        with anyio.move_on_after(SWEEP_S, shield=True):
+        with anyio.move_on_after(SWEEP_S, shield=True) as patience:
             try:
                 left = await self._call(self._engine.left)
             except EnvironmentFailed as error:
@@ -143,6 +153,25 @@ class Containers:
             async with anyio.create_task_group() as group:
                 for name in left:
                     group.start_soon(self._remove, name)
+        if patience.cancelled_caught:
+            log.warning("container.left", name="all", reason=f"not swept in {SWEEP_S:g} s")
 
     async def _call(self, function: Callable[[Unpack[P]], T], *args: *P) -> T:
         return await anyio.to_thread.run_sync(function, *args, abandon_on_cancel=True, limiter=self._threads)
+
+
+def _in_a_daemon_thread(call: Callable[[], T]) -> asyncio.Future[T]:
+    """What becomes of *call*, in a thread that does not keep the program from ending."""
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[T] = loop.create_future()
+
+    def run() -> None:
+        try:
+            settle = partial(outcome.set_result, call())
+        except Exception as error:
+            settle = partial(outcome.set_exception, error)
+        with suppress(RuntimeError):  # the loop is closed: nobody asks any more
+            loop.call_soon_threadsafe(settle)
+
+    threading.Thread(target=run, daemon=True).start()
+    return outcome

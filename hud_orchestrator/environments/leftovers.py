@@ -39,7 +39,7 @@ class OwnDirectory:
 
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
-        self._lock = _locked(self.path)
+        self._lock = locked(self.path)
 
     def clear(self) -> None:
         """Kill whoever still works with it, and remove it. Blocks for some milliseconds."""
@@ -56,13 +56,13 @@ def sweep() -> None:
         with contextlib.suppress(OSError):
             if time.time() - directory.stat().st_mtime < YOUNG_S:
                 continue
-            lock = _locked(directory)
+            lock = locked(directory)
             if lock is not None:
                 _clear(directory)
                 os.close(lock)
 
 
-def _locked(directory: Path) -> int | None:
+def locked(directory: Path) -> int | None:
     """The descriptor that holds the lock, ``None`` when somebody else does."""
     found = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -74,14 +74,14 @@ class Spawned:
             yield episode
 
     @asynccontextmanager
-    async def process(self, environment: str) -> AsyncGenerator[int, None]:
-        """The port of this machine that a process serves *environment* on; leaving ends the process.
+    async def process(self, environment: str) -> AsyncGenerator[Dial, None]:
+        """What connects to a process that serves *environment*; leaving ends the process.
 
         Raises:
             EnvironmentFailed: it does not start.
         """
-        async with self._serving(environment) as (_, port):
-            yield port
+        async with self._serving(environment) as (process, port):
+            yield _dial(process, port)
 
     @asynccontextmanager
     async def _serving(self, environment: str) -> AsyncGenerator[tuple[anyio.abc.Process, int], None]:
@@ -124,7 +124,7 @@ class Spawned:
                     line = (await output.receive_until(b"\n", LINE_LIMIT)).decode(errors="replace")
                     if line.startswith(ANNOUNCEMENT):
                         return int(line.removeprefix(ANNOUNCEMENT))
-                    self._log_file.write(f"{line}\n".encode())
+                    self._note(f"{line}\n".encode())
             except (anyio.EndOfStream, anyio.IncompleteRead):
                 code = await process.wait()
                 reason = f"ended with code {code} before it listened"
@@ -139,8 +139,13 @@ class Spawned:
         # A pipe that nobody reads fills up, and then the environment waits in its next print.
         with contextlib.suppress(anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
             while True:
-                self._log_file.write(await output.receive())
-                self._log_file.flush()
+                self._note(await output.receive())
+
+    def _note(self, printed: bytes) -> None:
+        """Keep what was printed; on a full disk it is lost, and nothing else."""
+        # Not through the buffer: it keeps what it could not write, and fails again when it is closed.
+        with contextlib.suppress(OSError):
+            os.write(self._log_file.fileno(), printed)
 
 
 def _dial(process: anyio.abc.Process, port: int) -> Dial:

@@ -9,10 +9,9 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
-from starlette.websockets import WebSocketClose
 
 from hud_orchestrator.local.catalog_routes import catalog_routes
 from hud_orchestrator.local.chat import Chat
@@ -100,10 +99,7 @@ class _Keyed:
 
 
 async def _turn_away(scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] == "websocket":
-        await WebSocketClose(1008, "the API key is missing or wrong")(scope, receive, send)
-        return
-    answer = refuse(Request(scope), Refused(401, "the API key is missing or wrong"))
+    answer = refuse(HTTPConnection(scope), Refused(401, "the API key is missing or wrong"))
     answer.headers["WWW-Authenticate"] = "Bearer"
     await answer(scope, receive, send)
 

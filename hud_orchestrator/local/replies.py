@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response
 
 from hud_orchestrator.errors import OrchestratorError
@@ -39,7 +39,7 @@ class Refused(OrchestratorError):
         """Of the model's lease, when that is the reason."""
 
 
-def refuse(request: Request, refusal: Exception) -> Response:
+def refuse(request: HTTPConnection, refusal: Exception) -> Response:
     """The answer to a refused request, in the shape that its path's clients read."""
     assert isinstance(refusal, Refused)
     body: dict[str, Any] = {"detail": refusal.detail}

@@ -184,13 +184,16 @@ async def test_a_refused_read_is_not_tried_again_and_says_the_services_words(bod
     assert len(server.requests) == 1
 
 
-async def test_a_proxy_of_the_environment_does_not_see_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
+async def test_a_proxy_of_the_environment_does_not_see_loopback(
+    monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
     with answering(http(200, b'{"losses":[]}')) as server:
-        assert await losses(server.url) == []
+        assert await losses(server.url.replace("127.0.0.1", host)) == []
     with answering(http(200, STEP)) as server:
-        await optim_step(server.url)
+        await optim_step(server.url.replace("127.0.0.1", host))
 
 
 @pytest.mark.parametrize("failures", range(1, 12))

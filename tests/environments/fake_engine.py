@@ -76,11 +76,17 @@ class FakeEngine:
 
     images: Path
     pulled: set[str] = field(default_factory=set)
+    pulls: list[str] = field(default_factory=list)
+    """Every image that was asked for."""
     containers: dict[str, Container] = field(default_factory=dict)
     asked: list[dict[str, Any]] = field(default_factory=list)
     """Every container that was ever asked for."""
     hold: threading.Event | None = None
     """While it is set and not given, containers are not created."""
+    pull: threading.Event | None = None
+    """The same, for images that are pulled."""
+    tell: threading.Event | None = None
+    """The same, for the list of containers."""
 
     def answer(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
         found = re.fullmatch(r"(?:/v1\.\d+)?/(_ping|version|images|containers)/?(.*)", path)
@@ -97,6 +103,9 @@ class FakeEngine:
     def _image(self, method: str, rest: str, query: dict[str, list[str]]) -> tuple[int, Any]:
         if method == "POST":
             name = query["fromImage"][0]
+            self.pulls.append(name)
+            if self.pull is not None:
+                self.pull.wait(30)
             if not (self.images / f"{name}.py").exists():
                 return 404, {"message": f"pull access denied for {name}"}
             self.pulled.add(name)
@@ -113,6 +122,8 @@ class FakeEngine:
             self.containers[name] = Container(name, body)
             return 201, {"Id": name, "Warnings": []}
         if rest == "json":
+            if self.tell is not None:
+                self.tell.wait(30)
             wanted = json.loads(query["filters"][0])["label"][0].split("=", 1)
             every = [
                 one
@@ -150,8 +161,8 @@ def fake_engine(directory: Path, images: Path) -> Iterator[FakeEngine]:
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
             with suppress(BrokenPipeError):  # whoever asked has lost patience
+                self.end_headers()
                 self.wfile.write(content)
 
         do_GET = do_POST = do_DELETE = do_HEAD = _serve

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,9 @@ from typing import Any
 
 import anyio
 import pytest
+from structlog.testing import capture_logs
 
+from hud_orchestrator.environments import containers as places
 from hud_orchestrator.environments.containers import Containers
 from hud_orchestrator.environments.engine import LABEL, Engine
 from hud_orchestrator.environments.link import Pace
@@ -130,6 +134,68 @@ async def test_a_container_that_outlives_its_run_timeout_is_lost_and_removed(eng
             assert engine.containers == {}
 
 
+async def test_the_run_of_a_container_begins_when_its_image_is_there(engine: FakeEngine) -> None:
+    engine.pull, over = threading.Event(), anyio.Event()
+
+    async def attempt(placement: Containers) -> None:
+        try:
+            async with placement.episode(task(runtime_config={"limits": {"run_timeout_s": 1}})):
+                await anyio.sleep_forever()
+        except EnvironmentLost:
+            over.set()
+
+    with anyio.fail_after(60):
+        async with containers() as placement, anyio.create_task_group() as group:
+            group.start_soon(attempt, placement)
+            with anyio.move_on_after(2):
+                await over.wait()
+            assert not over.is_set()
+            engine.pull.set()
+            await over.wait()
+
+    assert len(engine.asked) == 1
+    assert engine.containers == {}
+
+
+IMPATIENT = """
+import anyio
+from tests.environments.test_containers import containers, task
+
+async def main():
+    async with containers() as placement:
+        with anyio.move_on_after(0.5):
+            async with placement.episode(task()):
+                pass
+
+anyio.run(main)
+"""
+
+
+def test_a_program_ends_while_an_image_is_still_pulled(engine: FakeEngine) -> None:
+    engine.pull = threading.Event()
+
+    subprocess.run([sys.executable, "-c", IMPATIENT], cwd=Path(__file__).parents[2], check=True, timeout=60)
+
+    assert engine.pulled == set()
+    engine.pull.set()
+
+
+async def test_an_image_is_pulled_once_though_those_that_asked_first_have_left(engine: FakeEngine) -> None:
+    engine.pull = threading.Event()
+    with anyio.fail_after(60):
+        async with containers() as placement:
+            for _ in range(3):
+                with anyio.move_on_after(0.2) as patience:
+                    async with placement.episode(task()):
+                        raise AssertionError("it began")
+                assert patience.cancelled_caught
+            engine.pull.set()
+            async with placement.episode(task()) as episode:
+                assert (await episode.grade("5"))["score"] == 1.0
+
+    assert engine.pulls == ["sums"]
+
+
 async def test_a_container_that_is_made_too_late_does_not_stay(engine: FakeEngine) -> None:
     engine.hold = threading.Event()
     with anyio.fail_after(60):
@@ -157,6 +223,21 @@ async def test_what_a_killed_run_left_is_removed_when_it_is_run_again(engine: Fa
             pass
 
     assert list(engine.containers) == ["another-run"]
+
+
+async def test_an_engine_that_does_not_tell_what_was_left_holds_nothing_up_and_is_named(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "SWEEP_S", 0.1)
+    engine.tell = threading.Event()
+
+    with anyio.fail_after(20), capture_logs() as logs:
+        async with containers():
+            pass
+    engine.tell.set()
+
+    said = {"event": "container.left", "log_level": "warning", "name": "all", "reason": "not swept in 0.1 s"}
+    assert logs == [said, said]
 
 
 def test_an_engine_that_does_not_answer_is_a_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import anyio
 import pytest
@@ -115,3 +116,23 @@ async def test_a_command_that_does_not_exist_says_so(make: Make, tmp_path: Path)
         async with make("no-such-program").episode(TASK):
             pass
     assert "no-such-program: No such file or directory" in (tmp_path / "log").read_text()
+
+
+@pytest.fixture
+def full() -> Iterator[IO[bytes]]:
+    with Path("/dev/full").open("ab") as log:
+        yield log
+
+
+async def test_a_log_on_a_full_disk_loses_what_was_printed_and_no_episode(
+    tmp_path: Path, full: IO[bytes]
+) -> None:
+    source = tmp_path / "lab.py"
+    source.write_text(SOURCE.replace("async def where():", "async def where():\n    os.write(1, b'printed')"))
+    server = "hud_orchestrator.environments.server"
+    # Its own standard error is the same full disk, and not what is asked about here.
+    serve = f"exec 2>/dev/null; echo hello; exec {sys.executable} -m {server} {{source}} --env {{env}}"
+    place = Spawned(source, command=["sh", "-c", serve], log_file=full, pace=Pace(ready_s=60))
+    with anyio.fail_after(60):
+        async with place.episode(TASK) as episode:
+            assert (await episode.grade(None))["score"] == 1.0

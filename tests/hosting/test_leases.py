@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from anyio.streams.buffered import BufferedByteStream
 from pydantic import SecretStr
 
 from hud_orchestrator.clients.leases import Leases
@@ -88,6 +89,24 @@ async def test_an_environment_that_dies_is_lost(placement: Leased) -> None:
             await episode.grade("2")
 
 
+async def test_a_tunnel_to_an_environment_that_has_died_does_not_open_and_says_so(leases: Leases) -> None:
+    with anyio.fail_after(120):
+        lease = await leases.lease("sums", trace_id=None)
+        lines = BufferedByteStream(await leases.connect(lease))
+        for number, call in enumerate(("tasks.start", "tasks.grade")):
+            frame = {"jsonrpc": "2.0", "id": number, "method": call, "params": {"id": "gone"}}
+            await lines.send(json.dumps(frame).encode() + b"\n")
+            if call == "tasks.start":
+                await lines.receive_until(b"\n", 2**16)
+        with pytest.raises(anyio.EndOfStream):
+            await lines.receive()
+        await lines.aclose()
+
+        with pytest.raises(OSError, match="does not open: 503: the environment cannot be reached: "):
+            await leases.connect(lease)
+        await leases.give_back(lease, within_s=10)
+
+
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [
@@ -107,13 +126,13 @@ async def test_a_lease_that_was_given_back_leads_nowhere(leases: Leases, platfor
         lease = await leases.lease("sums", trace_id=None)
         await leases.give_back(lease, within_s=10)
 
-        with pytest.raises(OSError, match="does not open"):
+        with pytest.raises(OSError, match=r"the tunnel does not open: 404: there is no lease '\w+'; it was"):
             await leases.connect(lease)
     reply = await platform.http.delete(f"/runtime/sessions/{lease}")
     assert (reply.status_code, json.loads(reply.content)["detail"][:17]) == (404, "there is no lease")
 
 
 async def test_a_tunnel_needs_the_key(hosting: dict[str, str]) -> None:
-    async with Transport(hosting["HUD_RUNTIME_URL"], SecretStr("wrong")) as transport:
-        with pytest.raises(OSError, match="403"):
+    async with Transport(hosting["HUD_RUNTIME_URL"], SecretStr("another")) as transport:
+        with pytest.raises(OSError, match="401: the API key is missing or wrong"):
             await transport.tunnel("/runtime/tunnels/any")

@@ -5,19 +5,18 @@ The service is told of every candidate's attempts as of a job of its own: a job 
 
 from __future__ import annotations
 
-import tempfile
 import uuid
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import anyio
 
 from hud_orchestrator.assembly import make_agent, make_attempter, make_hosted_attempter
 from hud_orchestrator.attempt import Attempts
 from hud_orchestrator.cli.evaluate.candidates import Candidate
+from hud_orchestrator.cli.evaluate.own_directory import own_directory
 from hud_orchestrator.clients.gateway import Gateway
 from hud_orchestrator.clients.transport import Transport
 from hud_orchestrator.config.load import LoadedRun
@@ -139,7 +138,7 @@ async def _attempts(
 
     if hosted:
         return on_the_platform
-    place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hud-orchestrate-eval-")))
+    place = stack.enter_context(own_directory(placement_of(run, loaded.resolve)))
     placed = await stack.enter_async_context(placement(loaded, RunDirectory(place)))
 
     def here(candidate: Candidate, versions: PolicyCell, witness: Witness, _: Job | None) -> Attempts:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import anyio
 import anyio.abc
 
+from hud_orchestrator.environments.link import Dial
 from hud_orchestrator.environments.spawned import Spawned
 from hud_orchestrator.errors import EnvironmentFailed
 from hud_orchestrator.local.replies import Refused
@@ -29,7 +30,8 @@ log = get_logger()
 class _Lease:
     environment: str
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    port: int = 0
+    dial: Dial | None = None
+    """To be had once it listens."""
     connections: int = 0
     failure: str | None = None
 
@@ -71,17 +73,18 @@ class Leases:
         del self._leases[key]
 
     @contextmanager
-    def connection(self, key: str) -> Iterator[int]:
-        """The port that a lease's environment listens on; the lease counts as used meanwhile.
+    def connection(self, key: str) -> Iterator[Dial]:
+        """What connects to a lease's environment; the lease counts as used meanwhile.
 
         Raises:
             Refused: 404, there is no such lease.
         """
         lease = self._of(key)
+        assert lease.dial is not None  # nobody knows the key of one that has not started
         lease.connections += 1
         lease.scope.deadline = math.inf
         try:
-            yield lease.port
+            yield lease.dial
         finally:
             lease.connections -= 1
             if not lease.connections:
@@ -95,7 +98,7 @@ class Leases:
     async def _hold(self, key: str, lease: _Lease, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         try:
             with lease.scope:
-                async with self._servers[lease.environment].process(lease.environment) as lease.port:
+                async with self._servers[lease.environment].process(lease.environment) as lease.dial:
                     log.info("environment.leased", environment=lease.environment, lease=key)
                     task_status.started()
                     lease.scope.deadline = anyio.current_time() + IDLE_S

@@ -95,9 +95,14 @@ class HostedRollouts:
         self._group.start_soon(self._run, trace_id, asked, scope, name=f"hosted-{trace_id}")
 
     def cancel(self, trace_id: str) -> bool:
-        """End a rollout; whether it was in flight."""
+        """End a rollout; whether it was in flight.
+
+        Raises:
+            Refused: 404, nothing is known of it. One in flight may have outlived what was kept of its trace.
+        """
         scope = self._scopes.get(plain_id(trace_id))
         if scope is None:
+            self._traces.get(trace_id)
             return False
         scope.cancel("the client asks for it")
         return True

@@ -7,14 +7,10 @@ import anyio.abc
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from hud_orchestrator.environments.link import Dial
+from hud_orchestrator.errors import EnvironmentLost
 from hud_orchestrator.local.hosting.host import Hosting
-from hud_orchestrator.local.replies import Refused
-
-CHUNK = 65536
-NO_LEASE = 4404
-"""Close code: what HTTP answers 404 to."""
-NOT_SERVING = 4503
-"""Close code: the environment does not answer."""
+from hud_orchestrator.local.replies import Refused, refuse
 
 
 def tunnel_route(hosting: Hosting) -> WebSocketRoute:
@@ -22,16 +18,22 @@ def tunnel_route(hosting: Hosting) -> WebSocketRoute:
 
     async def tunnel(websocket: WebSocket) -> None:
         try:
-            with hosting.leases.connection(websocket.path_params["id"]) as port:
-                async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+            with hosting.leases.connection(websocket.path_params["id"]) as dial:
+                async with await _dialled(dial) as stream:
                     await websocket.accept()
                     await _splice(websocket, stream)
         except Refused as refusal:
-            await websocket.close(NO_LEASE, refusal.detail[:100])
-        except OSError as error:
-            await websocket.close(NOT_SERVING, f"the environment does not answer: {error.strerror}"[:100])
+            # As any other request: a close code would be told to nobody before the handshake is over.
+            await websocket.send_denial_response(refuse(websocket, refusal))
 
     return WebSocketRoute("/runtime/tunnels/{id}", tunnel)
+
+
+async def _dialled(dial: Dial) -> anyio.abc.ByteStream:
+    try:
+        return await dial()
+    except (EnvironmentLost, OSError) as error:
+        raise Refused(503, f"the environment cannot be reached: {error}") from error
 
 
 async def _splice(websocket: WebSocket, stream: anyio.abc.ByteStream) -> None:
