@@ -93,7 +93,7 @@ class _Store:
             slug: the model.
             excused: somebody noticed that there is another trainer.
             found: another trainer may have left something on a fork without a head, which cannot be cleared;
-                and on one that has a head, no step has shown yet that the counts of the first one can be compared.
+                and the count of a first step on a head is not compared, as no step has shown how it counts.
         """
         nodes = {node.id: node for node in slug.nodes}
         traces = self._trained()
@@ -111,7 +111,7 @@ class _Store:
             foreign = not set(made) <= set(wanted)
             if foreign and (excused or (found and nodes[checkpoint].parent is None)):
                 continue
-            if found and step is self._made[0]:
+            if found and number == 1:
                 continue
             _must(set(made) <= set(wanted), f"step {number} took a gradient of something else")
             _must(len(set(made)) == len(made), f"step {number} took a gradient twice")
