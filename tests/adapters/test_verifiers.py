@@ -108,7 +108,7 @@ async def graded(row: TaskRow, *replies: str) -> tuple[list[str], dict[str, Any]
 async def test_a_task_is_asked_with_its_system_prompt_and_graded_by_its_rewards() -> None:
     _, train, heldout = taskset("vf-capitals", heldout=1)
     assert [row.columns for row in heldout] == [{"taskset": "vf-capitals", "name": "France"}]
-    assert len(train) == 2
+    assert len({row.slug for row in (*train, *heldout)}) == 3  # whether the library numbers them or not
 
     heard, grade = await graded(train[0], "It is Rome of course")
     assert heard == ["Be brief."]  # the first of two messages

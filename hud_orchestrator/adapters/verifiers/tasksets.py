@@ -39,7 +39,8 @@ def taskset(
     if size < 1 or heldout < 0:
         raise ValueError(f"size is {size} and heldout is {heldout}; expected at least 1 and 0")
     world = World(name, environment, config or {})
-    tasks = list(itertools.islice(world.tasks(), None if _may_end(world, seed) else size + heldout))
+    most = None if _may_end(world, seed) else size + heldout
+    tasks = list(enumerate(itertools.islice(world.tasks(), most)))
     if len(tasks) <= heldout:
         raise ValueError(
             f"{name} has {len(tasks)} tasks, and {heldout} of them would be held out: none is left"
@@ -50,10 +51,10 @@ def taskset(
     common |= {"environment": environment} if environment else {}
     common |= {"config": config} if config else {}
     rows = []
-    for task in tasks[: size + heldout]:
+    for place, task in tasks[: size + heldout]:
         world.check(task)
         data = task.data.model_dump(mode="json", exclude_defaults=True)
-        slug = f"{name}-{task.data.idx}"
+        slug = f"{name}-{place if task.data.idx is None else task.data.idx}"
         columns = {"taskset": name} | ({"name": task.data.name} if task.data.name else {})
         rows.append(
             TaskRow(env=env.name, id=episode.id, args={**common, "task": data}, slug=slug, columns=columns)
