@@ -36,6 +36,7 @@ def _bookkeeping(found: Bookkeeping) -> Table:
     for what, value in {
         "seconds with them": f"{found.with_s:.3f}",
         "seconds without": f"{found.without_s:.3f}",
+        "ratio, mean of pairs, and its standard error": f"{found.mean:.3f} +- {found.error:.3f}",
         "ratio, median of pairs": f"{median:.3f}",
         "ratio, quartiles": f"{lower:.3f} to {upper:.3f}",
         "training waits for the store": f"{found.waited:.2%} of the time",

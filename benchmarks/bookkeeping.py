@@ -12,6 +12,7 @@ The rows are made before it is asked, by the event loop, and are in the ratio al
 
 from __future__ import annotations
 
+import math
 import random
 import sqlite3
 import tempfile
@@ -20,7 +21,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean, quantiles
+from statistics import fmean, quantiles, stdev
 from typing import TypeVar
 from unittest.mock import patch
 
@@ -44,7 +45,7 @@ QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 STEPS = 10
 WARM_UP = 2
 """Steps of each run that are not counted."""
-PAIRS = 8
+PAIRS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,10 @@ class Bookkeeping:
     without_s: float
     ratios: tuple[float, float, float]
     """Of the wall time of a step with the store to one without, in pairs: lower quartile, median, upper."""
+    mean: float
+    """Of those ratios."""
+    error: float
+    """The standard error of that mean: what the machine's own noise leaves open."""
     waited: float
     """Share of the time that the training stage waits for the store."""
     busy: float
@@ -79,12 +84,14 @@ async def _measured(directory: Path) -> Bookkeeping:
             for stored in random.Random(number).sample((True, False), 2):  # noqa: S311
                 name = f"run-{number}-{'with' if stored else 'without'}"
                 paced[stored].append(await _pace(directory, name, addresses, watched if stored else Memory()))
-    pairs = zip(paced[True], paced[False], strict=True)
-    lower, middle, upper = quantiles([one / other for one, other in pairs], n=4)
+    ratios = [one / other for one, other in zip(paced[True], paced[False], strict=True)]
+    lower, middle, upper = quantiles(ratios, n=4)
     return Bookkeeping(
         with_s=fmean(paced[True]),
         without_s=fmean(paced[False]),
         ratios=(lower, middle, upper),
+        mean=fmean(ratios),
+        error=stdev(ratios) / math.sqrt(len(ratios)),
         waited=watched.waited_s / watched.seconds,
         busy=watched.busy_s / watched.seconds,
         cpu=watched.cpu_s / watched.seconds,
