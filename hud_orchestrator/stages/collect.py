@@ -24,7 +24,7 @@ from hud_orchestrator.rules.grouping import GroupTable
 from hud_orchestrator.store.trajectories import Judged, Trajectories
 from hud_orchestrator.streams import offer, offered
 
-GATHER_S = 0.02
+GATHER_S = 0.01
 """Seconds that a rollout waits for others to be written with: a transaction costs more than its rows."""
 
 log = get_logger()

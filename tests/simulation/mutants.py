@@ -25,6 +25,16 @@ class Mutant:
     before: str
     after: str
 
+    def of(self, text: str) -> str:
+        """The module's text with the bug.
+
+        Raises:
+            ValueError: the passage is not there once.
+        """
+        if text.count(self.before) != 1:
+            raise ValueError(f"{self.module}: this is not there once: {self.before!r}")
+        return text.replace(self.before, self.after)
+
 
 MUTANTS = {
     "send_an_unknown_call_again": Mutant(
@@ -72,6 +82,11 @@ MUTANTS = {
     "believe_a_list_that_lags": Mutant(
         "settling", "        until = anyio.current_time() + self.settle_s\n", "        until = 0.0\n"
     ),
+    "hurry_where_no_head_can_be_set_back": Mutant(
+        "settling",
+        "hurries = cut and step.head_before is not None and step.checkpoint is None",
+        "hurries = cut",
+    ),
     "take_an_answer_for_proof": Mutant(
         "settling", "if node is not None and (wrong := flaw(node, claim)) is not None:", "if wrong := None:"
     ),
@@ -95,9 +110,8 @@ MUTANTS = {
     "do_not_sync": Mutant("store.database", "_SYNCHRONOUS[survives]", "'NORMAL'"),
     "keep_the_permit_of_a_stale_group": Mutant(
         "stages.collect",
-        """replaced=True)
-            self.permits.give_back(1, reason="dropped")""",
-        "replaced=True)",
+        "self._dropped(number, ending, placed.step, replaced=True)",
+        "self._dropped(number, ending, placed.step, replaced=False)",
     ),
     "go_on_with_a_fork_that_has_gradients": Mutant(
         "resume",
@@ -113,10 +127,7 @@ class _Loader(SourceFileLoader):
         self._mutant = mutant
 
     def get_code(self, fullname: str) -> CodeType | None:
-        text = self.get_source(fullname) or ""
-        if text.count(self._mutant.before) != 1:
-            raise ValueError(f"{fullname}: this is not there once: {self._mutant.before!r}")
-        return compile(text.replace(self._mutant.before, self._mutant.after), self.path, "exec")
+        return compile(self._mutant.of(self.get_source(fullname) or ""), self.path, "exec")
 
 
 class _Finder(MetaPathFinder):
