@@ -82,11 +82,6 @@ MUTANTS = {
     "believe_a_list_that_lags": Mutant(
         "settling", "        until = anyio.current_time() + self.settle_s\n", "        until = 0.0\n"
     ),
-    "hurry_where_no_head_can_be_set_back": Mutant(
-        "settling",
-        "hurries = cut and step.head_before is not None and step.checkpoint is None",
-        "hurries = cut",
-    ),
     "take_an_answer_for_proof": Mutant(
         "settling", "if node is not None and (wrong := flaw(node, claim)) is not None:", "if wrong := None:"
     ),
