@@ -25,7 +25,7 @@ import anyio
 from hud_orchestrator.agents.tools import as_choice
 from hud_orchestrator.attempt import Attempts
 from hud_orchestrator.clients.hosted import HostedRollouts
-from hud_orchestrator.clients.retry import ONCE, READ
+from hud_orchestrator.clients.retry import ONCE, patiently
 from hud_orchestrator.dispatch import Dispatch
 from hud_orchestrator.errors import OrchestratorError, RequestRejected, ServiceBusy, ServiceUnreachable
 from hud_orchestrator.feedback import PolicyCell
@@ -124,7 +124,7 @@ class HostedAttempter(Attempts):
 
     async def _follow(self, asked: RolloutSubmit, fate: _Fate) -> None:
         try:
-            await _patiently(partial(self._platform.submit, asked, retry=ONCE), fate)
+            await fate.hears(partial(self._platform.submit, asked, retry=ONCE))
             fate.submitted = anyio.current_time()
             fate.state = await self._over(fate)
         except (ServiceUnreachable, ServiceBusy):
@@ -138,7 +138,7 @@ class HostedAttempter(Attempts):
         wait_s = min(FIRST_LOOK_S, self._poll_s)
         while True:
             await anyio.sleep(wait_s)
-            state = await _patiently(partial(self._platform.state, fate.trace_id, retry=ONCE), fate)
+            state = await fate.hears(partial(self._platform.state, fate.trace_id, retry=ONCE))
             if state.status in OVER:
                 return state
             wait_s = min(wait_s * SLOWER, self._poll_s)
@@ -210,6 +210,19 @@ class _Fate:
     silence: str | None = None
     """Why it does not answer, while it does not."""
 
+    async def hears(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """What the platform answers; it is asked as often as for any read.
+
+        Raises:
+            ServiceUnreachable, ServiceBusy: it has been silent for too long.
+        """
+        answer = await patiently(ask, failed=self._note_silence)
+        self.silence = None
+        return answer
+
+    def _note_silence(self, failure: OrchestratorError) -> None:
+        self.silence = str(failure)
+
     def rollout(self, ticket: Ticket) -> Rollout:
         """What became of it."""
         ended = anyio.current_time()
@@ -244,27 +257,6 @@ class _Fate:
             # A service that counts turns knows when there is nothing to train on.
             "remote": state.num_turns != 0,
         }
-
-
-async def _patiently(ask: Callable[[], Awaitable[T]], fate: _Fate) -> T:
-    """Ask as often as a read does; *fate* knows of a silence as long as it lasts.
-
-    Raises:
-        ServiceUnreachable, ServiceBusy: it has lasted for too long.
-    """
-    failures = 0
-    while True:
-        try:
-            answer = await ask()
-        except (ServiceUnreachable, ServiceBusy) as failure:
-            failures, fate.silence = failures + 1, str(failure)
-            if failures >= READ.attempts:
-                raise
-            asked_s = failure.facts.get("retry_after_s")
-            await anyio.sleep(READ.wait_s(failures, asked_s=asked_s if isinstance(asked_s, float) else None))
-        else:
-            fate.silence = None
-            return answer
 
 
 def _no_more_than(state: TraceState) -> str:

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import anyio
 
 from hud_orchestrator.clients.catalog import Catalog, head
-from hud_orchestrator.clients.retry import ONCE, READ
-from hud_orchestrator.errors import HeadMoved, ServiceBusy, ServiceUnreachable
+from hud_orchestrator.clients.retry import ONCE, patiently
+from hud_orchestrator.errors import HeadMoved
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.records import Ending
 from hud_orchestrator.rules.settlement import Applied, Claim, NotApplied, check_strangers, flaw, settle
@@ -187,18 +187,12 @@ class Settler:
 
     async def _set_head(self, checkpoint: str) -> None:
         """Set the head, and remember before each request that it was asked for: it may come late."""
-        failures = 0
-        while True:
+
+        async def ask() -> None:
             await self.history.set("heads_set", json.dumps([*await self._heads_set(), checkpoint]))
-            try:
-                await self.catalog.set_head(self.model_id, checkpoint, retry=ONCE)
-            except (ServiceBusy, ServiceUnreachable):
-                failures += 1
-                if failures >= READ.attempts:
-                    raise
-                await anyio.sleep(READ.wait_s(failures, asked_s=None))
-            else:
-                return
+            await self.catalog.set_head(self.model_id, checkpoint, retry=ONCE)
+
+        await patiently(ask)
 
     async def _heads_set(self) -> list[str]:
         heads: list[str] = json.loads(await self.history.get("heads_set") or "[]")
@@ -241,7 +235,7 @@ class Settler:
             checkpoint=step.checkpoint,
             num_datums=await self.ledger.datums(step.id) if counts else None,
             rivals=await self.ledger.has_rivals(step.id),
-            shared=await self.history.get("others") == str(step.number - 1),
+            shared=await self.history.get("others_after") == str(step.number - 1),
         )
 
     async def _explained(self) -> set[str]:

@@ -76,37 +76,35 @@ class SingleWriter:
         async with self._taking:
             if model_id != self._model_id:
                 await self.release()
-            wanted, asked = await self._next_claim()
+            wanted = await self._next_claim()
             try:
                 lease = await self._leases.take(model_id, wanted)
             except (RequestRejected, KeyRefused) as error:
-                await self._history.set("asked", str(asked - 1))
                 if self.fences or getattr(error, "status", NO_LEASES[0]) not in NO_LEASES:
                     raise
                 self._offered = False
                 return False
             before, self._token.value, self._model_id = self._token.value, lease.token, model_id
-            await self._count(lease.token, asked=asked, before=before)
-            log.info("lease.taken", model=model_id, token=lease.token)
-            return True
-
-    async def _count(self, token: int, *, asked: int, before: int | None) -> None:
-        """Tell by the tokens whether somebody else has had the model since our last one, or ever.
-
-        Raises:
-            FencedOff: in the middle of a life, in which we said that we are there.
-        """
-        known = int(await self._history.get("token") or "0")
-        if token > known + asked:
-            if before is not None:
+            if before not in (None, lease.token - 1):
                 raise FencedOff(
-                    f"another trainer had the model between tokens {before} and {token} of this run; "
+                    f"another trainer had the model between tokens {before} and {lease.token} of this run; "
                     "give each run a slug of its own",
                     status=409,
                 )
-            await self._history.set("others", str(len(await self._history.made())))
-        await self._history.set("token", str(token))
-        await self._history.set("asked", "0")
+            await self._compare(model_id, lease.token)
+            log.info("lease.taken", model=model_id, token=lease.token)
+            return True
+
+    async def _compare(self, model_id: str, token: int) -> None:
+        """Note after which step somebody else may have had the model: there are tokens that we do not know.
+
+        One of those may have been given to a life of ours that ended before it was written: then a step whose
+        answer was lost is done again for nothing.
+        """
+        model, _, known = (await self._history.get("token") or "").rpartition(" ")
+        if token != 1 + (int(known) if model == model_id else 0):
+            await self._history.set("others_after", str(len(await self._history.made())))
+        await self._history.set("token", f"{model_id} {token}")
 
     async def take_when_free(self, model_id: str, *, waiting: Callable[[str], None]) -> None:
         """As ``take``, as soon as nobody else has it; *waiting* is told who does."""
@@ -156,11 +154,8 @@ class SingleWriter:
                 log.warning("lease.unconfirmed", reason=str(error))
         self._model_id = self._token.value = None
 
-    async def _next_claim(self) -> tuple[WriterLeaseRequest, int]:
-        """What to ask with, and how many tokens may have been given to us since the last that we know of.
-
-        On disk before it is sent: no other life of this run will use it again.
-        """
+    async def _next_claim(self) -> WriterLeaseRequest:
+        """What to ask with. On disk before it is sent: no other life of this run will use it again."""
         owner = await self._history.get("owner")
         if owner is None:
             owner = uuid.uuid4().hex
@@ -168,9 +163,7 @@ class SingleWriter:
         # Of a directory that was put back to an earlier state the clock is still ahead.
         claim = max(int(await self._history.get("claim") or "0") + 1, int(time.time()))
         await self._history.set("claim", str(claim))
-        asked = int(await self._history.get("asked") or "0") + 1
-        await self._history.set("asked", str(asked))
-        return WriterLeaseRequest(owner=owner, claim=claim, holder=self._holder, ttl_s=TTL_S), asked
+        return WriterLeaseRequest(owner=owner, claim=claim, holder=self._holder, ttl_s=TTL_S)
 
 
 @asynccontextmanager

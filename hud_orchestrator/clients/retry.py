@@ -1,9 +1,17 @@
-"""Retry policies of reads, as values. Training calls have none and take none."""
+"""Retry policies of reads, as values, and a loop that follows one. Training calls have none and take none."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
+
+import anyio
+
+from hud_orchestrator.errors import OrchestratorError, ServiceBusy, ServiceUnreachable
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,3 +45,24 @@ READ = Retry(attempts=6, first_wait_s=1, longest_wait_s=30)
 
 SAMPLING = Retry(attempts=8, first_wait_s=0.25, longest_wait_s=30)
 """A rollout's own deadline ends it earlier."""
+
+
+async def patiently(
+    ask: Callable[[], Awaitable[T]], *, failed: Callable[[OrchestratorError], None] = lambda _: None
+) -> T:
+    """What *ask* returns, which itself asks once, tried as often as a read is; *failed* is told each time.
+
+    Raises:
+        ServiceUnreachable, ServiceBusy: no usable answer in all of the tries.
+    """
+    failures = 0
+    while True:
+        try:
+            return await ask()
+        except (ServiceUnreachable, ServiceBusy) as failure:
+            failures += 1
+            failed(failure)
+            if failures >= READ.attempts:
+                raise
+            asked_s = failure.facts.get("retry_after_s")
+            await anyio.sleep(READ.wait_s(failures, asked_s=asked_s if isinstance(asked_s, float) else None))

@@ -24,7 +24,6 @@ from pathlib import Path
 ROUNDS = 5
 """A process that starts another one while it is looked for is found in the next round."""
 
-
 PREFIX = "hud-environment-"
 
 DEATH_S = 1.0
@@ -42,7 +41,7 @@ class OwnDirectory:
         self._lock = locked(self.path)
 
     def clear(self) -> None:
-        """Kill whoever still works with it, and remove it. Blocks for some milliseconds."""
+        """Kill whoever still works with it, and remove it. Blocks until they are dead: some milliseconds."""
         _clear(self.path)
         lock, self._lock = self._lock, None
         if lock is not None:
