@@ -201,7 +201,7 @@ class Settler:
     async def _compare(self, step: PlannedStep, node: Checkpoint) -> None:
         if await self.history.get("counts_agree") is not None:
             return
-        if node.num_datums is not None and node.num_datums == await self.ledger.datums(step.id):
+        if node.num_datums is not None and node.num_datums == step.num_datums:
             await self.history.set("counts_agree", "yes")
 
     async def _shown(self, checkpoint: str | None) -> list[Checkpoint]:
@@ -233,8 +233,8 @@ class Settler:
             head_before=step.head_before,
             sent="optim_step" in step.called,
             checkpoint=step.checkpoint,
-            num_datums=await self.ledger.datums(step.id) if counts else None,
-            rivals=await self.ledger.has_rivals(step.id),
+            num_datums=step.num_datums if counts else None,
+            rivals=step.has_rivals,
             shared=await self.history.get("others_after") == str(step.number - 1),
         )
 

@@ -7,7 +7,7 @@ and reaches the disk with the next commit that does wait, as all of them go to o
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -27,6 +27,9 @@ SCHEMA_VERSION = 3
 
 Survives = Literal["power cut", "kill"]
 """The worst that a commit which has returned is not lost by."""
+
+_MOST_PARAMETERS = 32_000
+"""Of one statement; SQLite takes a few more."""
 
 _SYNCHRONOUS: dict[Survives, str] = {"power cut": "FULL", "kill": "NORMAL"}
 
@@ -93,7 +96,11 @@ class Database:
 
     async def read(self, sql: str, *parameters: object) -> list[sqlite3.Row]:
         """All rows of a query."""
-        return await self._run(lambda: self._fetch(sql, parameters))
+        return await self.look(lambda connection: connection.execute(sql, parameters).fetchall())
+
+    async def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run *work*, which may read as often as it wants to, and writes nothing."""
+        return await self._run(lambda: self._looked(work))
 
     async def transaction(
         self, work: Callable[[sqlite3.Connection], T], *, survives: Survives = "power cut"
@@ -105,9 +112,9 @@ class Database:
         """Fold the write-ahead log into the file and close it."""
         self._connection.close()
 
-    def _fetch(self, sql: str, parameters: tuple[object, ...]) -> list[sqlite3.Row]:
+    def _looked(self, work: Callable[[sqlite3.Connection], T]) -> T:
         with _explained(self.path):
-            return self._connection.execute(sql, parameters).fetchall()
+            return work(self._connection)
 
     def _transact(self, work: Callable[[sqlite3.Connection], T], survives: Survives) -> T:
         with _explained(self.path):
@@ -160,6 +167,22 @@ class Database:
 def rows(connection: sqlite3.Connection, sql: str, values: Iterable[tuple[Any, ...]]) -> None:
     """Run *sql* once per tuple of *values*."""
     connection.executemany(sql, values)
+
+
+def insert(
+    connection: sqlite3.Connection, table: str, columns: Sequence[str], values: Sequence[tuple[Any, ...]]
+) -> None:
+    """Insert *values* into the *columns* of *table*, but for rows that are there.
+
+    Many in one statement: each one gives the interpreter away, and waits until the event loop gives it back.
+    """
+    most = _MOST_PARAMETERS // len(columns)
+    for some in (values[first : first + most] for first in range(0, len(values), most)):
+        places = ", ".join([f"({', '.join('?' * len(columns))})"] * len(some))
+        connection.execute(
+            f"INSERT INTO {table} ({', '.join(columns)}) VALUES {places} ON CONFLICT DO NOTHING",  # noqa: S608
+            [value for row in some for value in row],
+        )
 
 
 @contextmanager

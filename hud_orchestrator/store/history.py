@@ -43,15 +43,22 @@ class History:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._facts: dict[str, str | None] = {}
+        """What is known to be on disk: nobody else writes there while a daemon runs."""
 
     async def get(self, key: str) -> str | None:
         """A fact about the run, ``None`` when it was never set."""
-        found = await self._database.read("SELECT value FROM meta WHERE key = ?", key)
-        return str(found[0]["value"]) if found else None
+        if key not in self._facts:
+            found = await self._database.read("SELECT value FROM meta WHERE key = ?", key)
+            # What was set meanwhile is newer.
+            self._facts.setdefault(key, str(found[0]["value"]) if found else None)
+        return self._facts[key]
 
     async def set(self, key: str, value: str) -> None:
         """Write a fact about the run."""
+        self._facts.pop(key, None)
         await self._database.write("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", key, value)
+        self._facts[key] = value
 
     async def begin_session(self) -> int:
         """The daemon starts."""

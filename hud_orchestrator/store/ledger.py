@@ -51,6 +51,10 @@ class PlannedStep:
     """Kinds of calls that may have reached the service."""
     checkpoint: str | None = None
     """What its ``optim_step`` made, if the service has said so."""
+    num_datums: int | None = None
+    """Datums that the service has confirmed; ``None`` when it did not say of each call, or of none."""
+    has_rivals: bool = False
+    """Whether another attempt on the same head has sent an ``optim_step`` and was given up."""
 
     @property
     def may_have_accumulated(self) -> bool:
@@ -192,15 +196,6 @@ class Ledger:
         )
         return {row["id"] for row in found}
 
-    async def datums(self, plan: int) -> int | None:
-        """Datums that the service has confirmed for a step; ``None`` when it did not say of all calls."""
-        (row,) = await self._database.read(
-            "SELECT sum(num_datums) AS sum, count(*) = count(num_datums) AS whole FROM calls"
-            " WHERE step = ? AND kind IN ('forward_backward', 'backward') AND ending = 'confirmed'",
-            plan,
-        )
-        return row["sum"] if row["whole"] else None
-
     async def optim_steps(self) -> int:
         """Calls of the whole run that may have made a checkpoint."""
         (row,) = await self._database.read(
@@ -209,41 +204,9 @@ class Ledger:
         )
         return int(row["count"])
 
-    async def has_rivals(self, plan: int) -> bool:
-        """Whether another attempt on the same head has sent an ``optim_step`` and was given up."""
-        found = await self._database.read(
-            "SELECT 1 FROM steps AS mine JOIN steps AS other"
-            " ON other.head_before IS mine.head_before AND other.id <> mine.id"
-            " JOIN calls ON calls.step = other.id"
-            " WHERE mine.id = ? AND other.state IN ('abandoned', 'skipped') AND calls.kind = 'optim_step'"
-            " AND (calls.ending IS NULL OR calls.ending = 'confirmed') LIMIT 1",
-            plan,
-        )
-        return bool(found)
-
     async def open_step(self) -> PlannedStep | None:
         """The step that is in hand, or was when the daemon last ended, if there is one."""
-        found = await self._database.read("SELECT * FROM steps WHERE state = 'planned'")
-        if not found:
-            return None
-        (row,) = found
-        calls = await self._database.read(
-            "SELECT kind, ending, detail FROM calls"
-            " WHERE step = ? AND (ending IS NULL OR ending = 'confirmed')",
-            row["id"],
-        )
-        return PlannedStep(
-            id=row["id"],
-            number=row["number"],
-            head_before=row["head_before"],
-            learning_rate=row["learning_rate"],
-            groups=tuple(json.loads(row["groups"])),
-            metrics=json.loads(row["metrics"]),
-            called=frozenset(call["kind"] for call in calls),
-            checkpoint=next(
-                (c["detail"] for c in calls if c["kind"] == "optim_step" and c["ending"] == "confirmed"), None
-            ),
-        )
+        return await self._database.look(_open_step)
 
     async def _consume(
         self,
@@ -286,6 +249,37 @@ class Ledger:
             # Lost in a power cut, it leaves a call of unknown outcome, which is settled like any other.
             survives="kill",
         )
+
+
+def _open_step(connection: sqlite3.Connection) -> PlannedStep | None:
+    row = connection.execute("SELECT * FROM steps WHERE state = 'planned'").fetchone()
+    if row is None:
+        return None
+    calls = connection.execute(
+        "SELECT kind, ending, detail, num_datums FROM calls"
+        " WHERE step = ? AND (ending IS NULL OR ending = 'confirmed')",
+        (row["id"],),
+    ).fetchall()
+    rival = connection.execute(
+        "SELECT 1 FROM steps JOIN calls ON calls.step = steps.id"
+        " WHERE steps.head_before IS ? AND steps.id <> ? AND steps.state IN ('abandoned', 'skipped')"
+        " AND calls.kind = 'optim_step' AND (calls.ending IS NULL OR calls.ending = 'confirmed') LIMIT 1",
+        (row["head_before"], row["id"]),
+    ).fetchone()
+    confirmed = [call for call in calls if call["ending"] == "confirmed"]
+    counts = [call["num_datums"] for call in confirmed if call["kind"] in ACCUMULATING]
+    return PlannedStep(
+        id=row["id"],
+        number=row["number"],
+        head_before=row["head_before"],
+        learning_rate=row["learning_rate"],
+        groups=tuple(json.loads(row["groups"])),
+        metrics=json.loads(row["metrics"]),
+        called=frozenset(call["kind"] for call in calls),
+        checkpoint=next((call["detail"] for call in confirmed if call["kind"] == "optim_step"), None),
+        num_datums=sum(counts) if counts and None not in counts else None,
+        has_rivals=rival is not None,
+    )
 
 
 def now() -> str:

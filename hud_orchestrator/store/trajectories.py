@@ -29,19 +29,14 @@ from hud_orchestrator.records import (
     Visit,
 )
 from hud_orchestrator.steps import EpisodeStep
-from hud_orchestrator.store.database import Database, rows
+from hud_orchestrator.store.database import Database, insert, rows
 
 COLUMNS = (
     "group_number", "member", "trace_id", "outcome", "reward", "grade", "answer", "samples", "num_tokens",
     "version_min", "version_max", "attempts", "seconds", "detail", "phase", "phases", "remote",
     "began_at", "steps",
 )  # fmt: skip
-INSERT_GROUP = "INSERT OR IGNORE INTO groups (number, task, size) VALUES (?, ?, ?)"
 JUDGE_GROUP = "UPDATE groups SET ending = ?, step = ?, rewards = ? WHERE number = ? AND ending IS NULL"
-INSERT_ROLLOUT = (
-    f"INSERT INTO rollouts ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608
-    " ON CONFLICT (group_number, member) DO NOTHING"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +79,9 @@ class Trajectories:
         verdicts = [judged.row for judged in groups]
 
         def write(connection: sqlite3.Connection) -> None:
-            rows(connection, INSERT_GROUP, begun)
+            insert(connection, "groups", ("number", "task", "size"), begun)
             rows(connection, JUDGE_GROUP, verdicts)
-            rows(connection, INSERT_ROLLOUT, members)
+            insert(connection, "rollouts", COLUMNS, members)
 
         await self._database.transaction(write, survives="kill")
         for one in new:

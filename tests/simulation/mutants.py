@@ -77,7 +77,7 @@ MUTANTS = {
         "settling", "            await self._set_head(step.head_before)", "            await anyio.sleep(0)"
     ),
     "do_not_compare_counts": Mutant(
-        "settling", "num_datums=await self.ledger.datums(step.id) if counts else None", "num_datums=None"
+        "settling", "num_datums=step.num_datums if counts else None", "num_datums=None"
     ),
     "believe_a_list_that_lags": Mutant(
         "settling", "        until = anyio.current_time() + self.settle_s\n", "        until = 0.0\n"
