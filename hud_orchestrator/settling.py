@@ -1,7 +1,7 @@
 """Settle steps against the checkpoint tree: at the start of a run, and after every step of it.
 
 optim_step confirmed --the node is there, whole, and the head--> the step is applied
-outcome unknown, or the node is not what was asked for:
+outcome unknown, the node is not shown, or it is not what was asked for:
     take the lease anew where the service gives leases: nothing of the step can arrive or be left then;
     without one, or where a node was promised or no head can be set back, watch the tree for ``settle_s``;
     then set the head back, which drops what has accumulated; look again
@@ -18,7 +18,7 @@ import anyio
 
 from hud_orchestrator.clients.catalog import Catalog, head
 from hud_orchestrator.clients.retry import ONCE, patiently
-from hud_orchestrator.errors import HeadMoved
+from hud_orchestrator.errors import HeadMoved, OutcomeUnknown
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.records import Ending
 from hud_orchestrator.rules.settlement import Applied, Claim, NotApplied, check_strangers, flaw, settle
@@ -77,16 +77,22 @@ class Settler:
 
         Raises:
             Flawed: it is not what was asked for.
-            HeadMoved: it is not there or not the head, and no late call of ours explains why.
+            OutcomeUnknown: it is not there.
+            HeadMoved: it is not the head, and no late call of ours explains why.
         """
         claim = await self._claim(step)
         tree = await self._shown(checkpoint)
         node = next((node for node in tree if node.id == checkpoint), None)
         active = head(tree)
         await self._check_strangers(tree)
-        if node is not None and (wrong := flaw(node, claim)) is not None:
+        if node is None:
+            raise OutcomeUnknown(
+                f"step {step.number} made checkpoint {checkpoint}, which the list of checkpoints has not "
+                f"shown for {self.settle_s:g} s; if the service is slow to list, raise trainer.settle_s"
+            )
+        if (wrong := flaw(node, claim)) is not None:
             raise Flawed(wrong)
-        if node is None or active is None or not await self._regained(node, active):
+        if active is None or not await self._regained(node, active):
             raise HeadMoved(
                 f"step {step.number} made checkpoint {checkpoint}, and the head is "
                 f"{active.id if active else 'unset'}: somebody else moves this model's head; "

@@ -151,7 +151,7 @@ class Archive:
             "SELECT min(group_number), max(group_number), count(*) FROM rollouts"
         ).fetchone()
         if not count:
-            return f"{self._path.parent}: has no rollouts yet; a group is written when it is whole"
+            return f"{self._path.parent}: has no rollouts yet; one is written when it is graded"
         known = f"groups {first} to {last}, some of them perhaps not yet whole"
         return f"there is no rollout {name!r}; give GROUP.MEMBER ({known}) or a trace id"
 

@@ -133,9 +133,11 @@ class Database:
             return result
 
     def _prepare(self) -> None:
+        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0 and self._connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+            raise StateError(f"{self.path}: is a database of another program; choose another run.name")
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
-        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
             self._run_script("schema.sql", SCHEMA_VERSION)
         elif version > SCHEMA_VERSION:
@@ -189,13 +191,14 @@ def insert(
 def _explained(path: Path) -> Iterator[None]:
     try:
         yield
-    except sqlite3.OperationalError as error:
-        raise StateUnwritable(
-            f"{path}: cannot be written: {error}; free some space or mend permissions"
-        ) from error
+    except sqlite3.IntegrityError:
+        raise
     except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.IntegrityError):
-            raise
+        # A table or a column that is missing is an operational error to SQLite, like a full disk.
+        if isinstance(error, sqlite3.OperationalError) and not str(error).startswith("no such "):
+            raise StateUnwritable(
+                f"{path}: cannot be written: {error}; free some space or mend permissions"
+            ) from error
         raise StateError(
             f"{path}: is not a store of this program, or is damaged: {error}; choose another run.name"
         ) from error

@@ -124,11 +124,27 @@ def test_a_service_without_room_costs_the_step_once_more(story: Story) -> None:
     story.check()
 
 
-@pytest.mark.parametrize("lag_s", [2.0, 20.0])
-def test_a_list_of_checkpoints_that_lags_is_waited_for(tmp_path: Path, lag_s: float) -> None:
-    story = Story(tmp_path, list_lag_s=lag_s)
+@pytest.mark.parametrize("lag_s", [2.0, 20.0, 45.0, 90.0])
+def test_a_list_of_checkpoints_that_lags_is_waited_for(story: Story, lag_s: float) -> None:
+    def lags(request: Request) -> None:
+        if (request.name, request.nth) == ("optim-step", 2):
+            story.service.list_lag_s = lag_s
 
-    assert story.live().code == ExitCode.DONE
+    assert story.live(lags).code == ExitCode.DONE
+    story.check()
+
+
+def test_a_list_that_lags_for_longer_than_it_is_waited_for_is_nobodys_doing(story: Story) -> None:
+    def lags(request: Request) -> None:
+        if (request.name, request.nth) == ("optim-step", 2):
+            story.service.list_lag_s = 10 * MINUTE
+
+    end = story.live(lags)
+    story.service.list_lag_s = 0.0
+    last = story.live()
+
+    assert (end.code, last.code) == (ExitCode.OUTCOME_UNKNOWN, ExitCode.DONE)
+    assert "raise trainer.settle_s" in story.said(end)
     story.check()
 
 
@@ -140,20 +156,55 @@ def test_a_gateway_that_serves_the_old_head_for_a_while_trains_nothing_too_old(t
     story.check()
 
 
-def test_a_tree_that_cannot_be_read_after_a_lost_answer_is_settled_by_the_next_start(story: Story) -> None:
+@pytest.mark.parametrize("how", ["failed_before", "slow"])
+def test_a_tree_that_cannot_be_read_after_a_lost_answer_is_settled_by_the_next_start(
+    story: Story, how: str
+) -> None:
     lost: list[Request] = []
 
     def unreadable(request: Request) -> str | None:
         if (request.name, request.nth) == ("optim-step", 2):
             lost.append(request)
             return "lost_answer"
-        return "failed_before" if lost and request.name == "checkpoints" else None
+        return how if lost and request.name == "checkpoints" else None
 
     end = story.live(unreadable)
     last = story.live()
 
     assert (end.code, last.code) == (ExitCode.OUTCOME_UNKNOWN, ExitCode.DONE)
     assert len(story.events("step.adopted")) == 1
+    story.check()
+
+
+def test_a_tree_that_cannot_be_read_after_a_step_ends_the_run_with_69_and_the_next_start_goes_on(
+    story: Story,
+) -> None:
+    taken: list[Request] = []
+
+    def unreadable(request: Request) -> str | None:
+        if (request.name, request.nth) == ("optim-step", 2):
+            taken.append(request)
+        return "refused" if taken and request.name == "checkpoints" else None
+
+    end = story.live(unreadable)
+    last = story.live()
+
+    assert (end.code, last.code) == (ExitCode.UNREACHABLE, ExitCode.DONE)
+    assert len(story.events("step.adopted")) == 1
+    story.check()
+
+
+def test_a_step_that_is_refused_with_409_whenever_it_is_tried_ends_the_run_with_3(story: Story) -> None:
+    end = story.live(lambda one: 409 if one.name == "forward-backward" and one.nth > 1 else None)
+    again = story.live(lambda one: 409 if one.name == "forward-backward" else None)
+    last = story.live()
+
+    assert (end.code, again.code, last.code) == (
+        ExitCode.OUTCOME_UNKNOWN,
+        ExitCode.OUTCOME_UNKNOWN,
+        ExitCode.DONE,
+    )
+    assert "said by the story" in story.said(end)
     story.check()
 
 
@@ -175,8 +226,9 @@ def test_a_key_that_is_revoked_ends_the_run_with_77_and_another_goes_on(story: S
     story.check()
 
 
-def test_a_call_that_is_refused_ends_the_run_with_the_services_words(story: Story) -> None:
-    end = story.live(at("forward-backward", 2, 402))
+@pytest.mark.parametrize("status", [402, 413, 422, 429])
+def test_a_call_that_is_refused_ends_the_run_with_the_services_words(story: Story, status: int) -> None:
+    end = story.live(at("forward-backward", 2, status))
     last = story.live()
 
     assert (end.code, last.code) == (ExitCode.RUN_FAILED, ExitCode.DONE)

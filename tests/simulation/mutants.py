@@ -80,10 +80,14 @@ MUTANTS = {
         "settling", "num_datums=step.num_datums if counts else None", "num_datums=None"
     ),
     "believe_a_list_that_lags": Mutant(
-        "settling", "        until = anyio.current_time() + self.settle_s\n", "        until = 0.0\n"
+        "settling",
+        "        tree = await self._shown(checkpoint)\n"
+        "        node = next((node for node in tree if node.id == checkpoint), None)\n"
+        "        active = head(tree)\n",
+        "        tree = await self.catalog.checkpoints(self.model_id)\n        node = active = head(tree)\n",
     ),
     "take_an_answer_for_proof": Mutant(
-        "settling", "if node is not None and (wrong := flaw(node, claim)) is not None:", "if wrong := None:"
+        "settling", "if (wrong := flaw(node, claim)) is not None:", "if wrong := None:"
     ),
     "keep_groups_of_the_steps_that_are_left": Mutant(
         "store.rollbacks", "WHERE group_number = number AND (version_max > :step OR remote = 1)", "WHERE 0"

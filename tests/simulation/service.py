@@ -76,7 +76,7 @@ class SimulatedService:
         self._idempotent = idempotent
         self._counts = counts
         self._leases = leases
-        self._list_lag_s = list_lag_s
+        self.list_lag_s = list_lag_s
         self._gateway_lag_s = gateway_lag_s
         self._done: dict[str, Answer] = {}
         self._odd = False
@@ -207,7 +207,7 @@ class SimulatedService:
 
     def _checkpoints(self, slug: Slug, now: float) -> Answer:
         slug.listed_at = now
-        known = [node for node in slug.nodes if now - node.at >= self._list_lag_s]
+        known = [node for node in slug.nodes if now - node.at >= self.list_lag_s]
         ids = {node.id for node in known}
         head = slug.head if slug.head in ids else (known[-1].id if known else None)
         listed = [

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,29 @@ def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(StateError, match="not a store"):
         Database(path)
+
+
+def test_a_database_of_another_program_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE theirs (n)")
+    before = path.read_bytes()
+
+    with pytest.raises(StateError, match="another program"):
+        Database(path)
+
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+async def test_a_store_that_misses_a_table_is_damaged_and_its_disk_is_not_full(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    Database(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE calls")
+
+    with pytest.raises(StateError, match="damaged: no such table"):
+        await Ledger(Database(path)).optim_steps()
 
 
 async def test_a_store_that_is_damaged_is_named(tmp_path: Path) -> None:

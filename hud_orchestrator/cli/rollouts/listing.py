@@ -67,7 +67,7 @@ def listing(
         elif lines:
             out(_table(lines))
         else:
-            print("no rollouts; a group is written when all its members have ended")
+            print("no rollouts; one is written when it is graded")
 
     answer_errors(answer, as_json=as_json)
 
