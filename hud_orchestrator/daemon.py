@@ -33,7 +33,7 @@ from hud_orchestrator.config.resolved import resolved_lines
 from hud_orchestrator.config.run import RunFile
 from hud_orchestrator.directory import RunDirectory, write_atomically
 from hud_orchestrator.embedded import Addresses
-from hud_orchestrator.errors import ConfigError, ExitCode, RunPaused, exit_code_of, leaves
+from hud_orchestrator.errors import ConfigError, ExitCode, RunPaused, StateUnwritable, exit_code_of, leaves
 from hud_orchestrator.feedback import Drain, PolicyCell
 from hud_orchestrator.metrics import Scoreboard
 from hud_orchestrator.rounds import order_of, restore_board, train_to_the_end
@@ -85,7 +85,7 @@ async def _session(
 ) -> Summary:
     began = time.monotonic()
     session = await store.history.begin_session()
-    code, failure = ExitCode.BUG, None
+    code, failure, summary = ExitCode.BUG, None, None
     try:
         code = await _until_the_end(loaded, directory, store, board, edges)
     except BaseException as error:
@@ -104,6 +104,8 @@ async def _session(
             )
             write_summary(directory, summary)
             log.info("run.ended", exit_code=int(code), steps=summary.steps, eval_last=summary.eval_last)
+    if summary is None:
+        raise StateUnwritable(f"{directory.path}: the summary could not be written within {CLOSING_S:g} s")
     return summary
 
 
@@ -156,9 +158,13 @@ async def _pipeline(
     run = loaded.run
     tasks = await load_run_tasks(run.taskset, resolve=loaded.resolve, seed=run.run.seed)
     if await _complete(run, store):
-        board.step = run.run.steps
-        yield None
-        return
+        # A kill may have come before the last step was told of, or the guards looked at it.
+        await restore_board(board, store.history)
+        watch = make_watch(run, store, board)
+        await watch.load()
+        if not await watch.objects() or watch.paused:
+            yield None
+            return
     differentiate = make_differentiate(run, loaded.path.parent)
     agent = make_agent(run, loaded.path.parent)
     dispatch = make_dispatch(run, (*tasks.all_train, *tasks.heldout), board)
@@ -176,7 +182,7 @@ async def _pipeline(
         training = Training(rl, model_id=stand.model.id, timeout_s=run.trainer.call_timeout_s, token=token)
         if differentiate is None:
             await _known_loss(training, run)
-        await restore_board(board, stand, store.history)
+        await restore_board(board, store.history, stand=stand)
         policy = PolicyCell(stand.policy, history=stand.versions, abandoned=stand.abandoned)
         watch = make_watch(run, store, board)
         await watch.load()

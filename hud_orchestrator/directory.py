@@ -46,17 +46,22 @@ class RunDirectory:
             StateInUse: another process holds it.
             StateUnwritable: disk full, read-only, or no permission.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise StateUnwritable(f"{self.path}: cannot be made or opened: {error.strerror}") from error
-        try:
-            self._lock(handle)
-            self._probe()
-            yield
-        finally:
-            os.close(handle)
+        lock = self.path / "lock"
+        while True:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            except OSError as error:
+                raise StateUnwritable(f"{self.path}: cannot be made or opened: {error.strerror}") from error
+            try:
+                self._lock(handle)
+                # Set aside in between, the directory that is held is not this one any more.
+                if lock.exists() and os.path.samestat(os.fstat(handle), lock.stat()):
+                    self._probe()
+                    yield
+                    return
+            finally:
+                os.close(handle)
 
     def set_aside(self) -> Path | None:
         """Move an existing directory out of the way, and return where it is now."""

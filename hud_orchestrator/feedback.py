@@ -62,6 +62,10 @@ class PolicyCell:
         """
         return self._versions.get(checkpoint, asked_at) if checkpoint is not None else asked_at
 
+    def knows(self, checkpoint: str) -> bool:
+        """Whether *checkpoint* has been published in this run."""
+        return checkpoint in self._versions
+
     def settle(self, version: int) -> None:
         """Say that nothing depends any more on *version* staying the head."""
         self._settled = version

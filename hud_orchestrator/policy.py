@@ -85,8 +85,10 @@ class EpisodePolicy:
         completion = await self._gateway.chat(self._request(messages, tools), trace_id=self._trace_id)
         self._waiting -= 1
         choice = completion.choices[0]
-        version = self._cell.version_of(completion.system_fingerprint, asked_at=asked_at)
-        sample = _sample(choice, version)
+        served = completion.system_fingerprint
+        version = self._cell.version_of(served, asked_at=asked_at)
+        new = served is not None and not self._cell.knows(served)
+        sample = _sample(choice, version, unpublished=served if new else None)
         self._turns += 1
         message = choice.message.as_said()
         self._said = [*messages, message]
@@ -155,7 +157,7 @@ class EpisodePolicy:
         return offered | chosen | single
 
 
-def _sample(choice: Choice, version: int) -> Sample | None:
+def _sample(choice: Choice, version: int, *, unpublished: str | None) -> Sample | None:
     """The turn's tokens; ``None`` when they are not all there, for a service would refuse the batch."""
     logprobs = tuple(choice.token_logprobs)
     if choice.token_ids is None or choice.prompt_token_ids is None:
@@ -167,4 +169,5 @@ def _sample(choice: Choice, version: int) -> Sample | None:
         output_token_ids=tuple(choice.token_ids),
         logprobs=logprobs,
         version=version,
+        unpublished=unpublished,
     )

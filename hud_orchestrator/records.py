@@ -165,7 +165,9 @@ class Sample:
     logprobs: tuple[float, ...]
     """Of each output token under the policy that sampled it, in nats. Shape [T]."""
     version: int
-    """The policy version it was sampled from."""
+    """The policy version it was sampled from, or the one before when nobody knew of that yet."""
+    unpublished: str | None = None
+    """The checkpoint that it was sampled from, when nobody knew of that yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

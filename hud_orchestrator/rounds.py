@@ -51,7 +51,7 @@ async def _rewound(pipeline: Pipeline) -> Pipeline:
     )
     stand = await without_stale(went_back, store.trajectories, staleness=pipeline.run.pipeline.staleness)
     pipeline.policy.go_back(stand.policy, history=stand.versions, abandoned=stand.abandoned)
-    await restore_board(pipeline.board, stand, store.history)
+    await restore_board(pipeline.board, store.history, stand=stand)
     await pipeline.watch.load()
     order = await order_of(pipeline.run, pipeline.tasks, stand, store, pipeline.board)
     return replace(pipeline, standing=stand, order=order)
@@ -68,14 +68,17 @@ async def order_of(run: RunFile, tasks: RunTasks, stand: Standing, store: Store,
     return curriculum
 
 
-async def restore_board(board: Scoreboard, stand: Standing, history: History) -> None:
-    """Show on *board* where the run stands."""
+async def restore_board(board: Scoreboard, history: History, *, stand: Standing | None = None) -> None:
+    """Show on *board* where the run stands; without *stand* it has taken all its steps."""
     steps = await history.steps()
-    board.step = board.first_step = stand.policy.version
+    board.step = board.first_step = steps[-1].number if steps else 0
     board.rewards = [step.metrics.get("reward_mean", 0.0) for step in steps]
     board.evaluations = [(e.version, e.reward) for e in await history.evaluations()]
-    _tell_of_rollback(board, stand)
+    if stand is not None:
+        _tell_of_rollback(board, stand)
     _catch_up(board, steps, await history.evaluations())
+    if stand is None:
+        return
     if steps:
         log.info("run.resumed", after_step=stand.policy.version)
     for group in (*stand.waiting, *stand.begun):

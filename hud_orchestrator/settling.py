@@ -127,8 +127,8 @@ class Settler:
         return verdict
 
     async def close(self, step: PlannedStep, verdict: NotApplied) -> None:
-        """The step did not happen: its groups are free again, or end with it."""
-        if self.redo:
+        """The step did not happen: its groups are free again, or end with it if something of it was sent."""
+        if self.redo or not step.called:
             await self.ledger.abandoned(step.id, detail=verdict.evidence, strays=verdict.strays)
         else:
             await self.ledger.skipped(

@@ -63,22 +63,32 @@ class Watch:
 
     async def objects(self) -> bool:
         """Let guards fire on the newest figures; whether the stages have to end, for them or for a person."""
+        firing: list[tuple[Firing, Target | None]] = []
         for rule in self._rules:
             points = self._points_of(rule.metric)
             fired_at = max((one.taken for one in self._fired if one.guard == rule.name), default=None)
             detail = tripped(rule, points, fired_at=fired_at)
             if detail is not None:
-                await self._fire(rule, points[-1], detail)
+                firing.append(await self._firing(rule, points[-1], detail))
+        if firing:
+            # Together: what one of them does must not keep a kill's next start from what the others do.
+            await self._store.firings.fire(firing)
+            for one, _ in firing:
+                self._tell(one)
         return self._paused or await self._store.rollbacks.asked() is not None
 
     async def kept(self) -> set[str]:
-        """Checkpoints that the next step must not cost: the best one, and what guards may go back to."""
-        line = await line_of(self._store.history)
+        """Checkpoints that the next step must not cost.
+
+        They are the best one, the head, what guards may go back to, and what is asked for.
+        """
+        line, asked = await line_of(self._store.history), await self._store.rollbacks.asked()
         farthest = max((rule.steps for rule in self._rules if rule.steps is not None), default=0)
         top = self._best(line)
         # The step in hand counts as one of those that are gone back.
         near = line.heads[max(0, line.last + 1 - farthest) :]
-        return {one for one in (top.checkpoint if top else None, *near) if one is not None}
+        targets = [one.checkpoint for one in (top, asked.target if asked else None) if one is not None]
+        return {one for one in (*targets, line.head(line.last), *near) if one is not None}
 
     def _best(self, line: Line) -> Target | None:
         rewards = {point.step: point.value for point in self._points.get("reward_mean", [])}
@@ -104,7 +114,7 @@ class Watch:
             self._blind.add(rule.name)
             log.warning("guard.blind", guard=rule.name, metric=rule.metric, known=sorted(step.metrics))
 
-    async def _fire(self, rule: GuardRule, point: Point, detail: str) -> None:
+    async def _firing(self, rule: GuardRule, point: Point, detail: str) -> tuple[Firing, Target | None]:
         action, target = rule.action, None
         if action == "roll_back":
             been = [one for one in self._fired if one.guard == rule.name and one.action == "roll_back"]
@@ -122,12 +132,14 @@ class Watch:
             detail=detail,
             scale=lowered(self.scale, rule),
         )
-        await self._store.firings.fire(firing, back_to=target)
         self._fired.append(firing)
-        self._paused = self._paused or action == "pause"
-        told = {"guard": rule.name, "step": point.step, "action": action, "scale": firing.scale}
-        self._board.record({"kind": "guard", **told, "detail": detail})
-        log.warning("guard.fired", **told, detail=detail)
+        return firing, target
+
+    def _tell(self, firing: Firing) -> None:
+        self._paused = self._paused or firing.action == "pause"
+        told = {"guard": firing.guard, "step": firing.step, "action": firing.action, "scale": firing.scale}
+        self._board.record({"kind": "guard", **told, "detail": firing.detail})
+        log.warning("guard.fired", **told, detail=firing.detail)
 
     async def _target(self, rule: GuardRule) -> Target | None:
         line = await line_of(self._store.history)

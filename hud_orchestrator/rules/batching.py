@@ -101,7 +101,8 @@ class BatchCutter:
             dropped=+self._dropped,
             rewards=tuple(reward for _, reward in sorted(self._rewards)),
             outcomes=dict(self._outcomes),
-            permits=self._places,
+            # More than there are places, when those of an earlier life were more: they are held all the same.
+            permits=len(self._kept) + self._wasted,
         )
         self._step += 1
         self._begin()

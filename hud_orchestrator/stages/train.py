@@ -170,7 +170,9 @@ async def _attempt(trainer: Trainer, batch: Batch, plan: int) -> Step:
 
 async def _settled(trainer: Trainer, batch: Batch, error: Exception, *, last: bool) -> Step | None:
     """The step as it was found or dropped; ``None``: do it again."""
-    step, settler = await _open(trainer), trainer.settler
+    # What was refused is not lost: it is done again, whatever the run file says of lost steps.
+    refused = isinstance(error, RequestRejected)
+    step, settler = await _open(trainer), replace(trainer.settler, redo=trainer.settler.redo or refused)
     if not last and (step.head_before is not None or settler.writer.fences):
         log.warning("step.unsettled", step=step.number, reason=str(error))
         try:

@@ -65,12 +65,13 @@ class RealDisk:
 class Database:
     """Run SQL in a thread of its own, one transaction at a time."""
 
-    def __init__(self, path: Path, *, disk: Disk | None = None) -> None:
+    def __init__(self, path: Path, *, disk: Disk | None = None, migrates: bool = True) -> None:
         """Open or create the file.
 
         Args:
             path: of the file.
             disk: what opens it and runs the SQL; by default a thread does.
+            migrates: whether a store of an earlier version is brought up to date: only by who holds the run.
 
         Raises:
             StateUnwritable: the file cannot be written.
@@ -84,7 +85,7 @@ class Database:
             self._connection = disk.open(path)
             self._connection.row_factory = sqlite3.Row
             try:
-                self._prepare()
+                self._prepare(migrates=migrates)
             except BaseException:
                 # Left to the collector, it would go on holding a file that nobody uses.
                 self._connection.close()
@@ -132,7 +133,7 @@ class Database:
                 raise
             return result
 
-    def _prepare(self) -> None:
+    def _prepare(self, *, migrates: bool) -> None:
         version = self._connection.execute("PRAGMA user_version").fetchone()[0]
         if version == 0 and self._connection.execute("SELECT 1 FROM sqlite_master").fetchone():
             raise StateError(f"{self.path}: is a database of another program; choose another run.name")
@@ -146,6 +147,11 @@ class Database:
                 "continue it with the program that wrote it, or choose another run.name"
             )
         elif version < SCHEMA_VERSION:
+            if not migrates:
+                raise StateError(
+                    f"{self.path}: store has version {version}, this program writes {SCHEMA_VERSION}; "
+                    "hud-orchestrate run brings it up to date"
+                )
             self._migrate(version)
         self._connection.execute("PRAGMA foreign_keys = ON")
 

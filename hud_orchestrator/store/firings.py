@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hud_orchestrator.records import Action, Target
@@ -31,28 +32,15 @@ class Firings:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def fire(self, firing: Firing, *, back_to: Target | None) -> None:
-        """Write *firing*; where it goes back, the rollback is asked for in the same transaction."""
+    async def fire(self, firings: Sequence[tuple[Firing, Target | None]]) -> None:
+        """Write all that has fired at a step in one transaction, and ask for the rollbacks in it.
+
+        With a firing comes what it goes back to, if it does.
+        """
 
         def insert(connection: sqlite3.Connection) -> None:
-            rollback = None
-            if back_to is not None:
-                rollback = ask(connection, back_to, reason=f"guard {firing.guard}: {firing.detail}").id
-            connection.execute(
-                "INSERT INTO firings (guard, step, taken, action, detail, scale, rollback, fired_at, heeded)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    firing.guard,
-                    firing.step,
-                    firing.taken,
-                    firing.action,
-                    firing.detail,
-                    firing.scale,
-                    rollback,
-                    now(),
-                    firing.action != "pause",
-                ),
-            )
+            for firing, back_to in firings:
+                _insert(connection, firing, back_to)
 
         await self._database.transaction(insert)
 
@@ -73,3 +61,24 @@ class Firings:
     async def heed(self) -> None:
         """The run ends for them; the next start goes on."""
         await self._database.write("UPDATE firings SET heeded = 1 WHERE heeded = 0")
+
+
+def _insert(connection: sqlite3.Connection, firing: Firing, back_to: Target | None) -> None:
+    rollback = None
+    if back_to is not None:
+        rollback = ask(connection, back_to, reason=f"guard {firing.guard}: {firing.detail}").id
+    connection.execute(
+        "INSERT INTO firings (guard, step, taken, action, detail, scale, rollback, fired_at, heeded)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            firing.guard,
+            firing.step,
+            firing.taken,
+            firing.action,
+            firing.detail,
+            firing.scale,
+            rollback,
+            now(),
+            firing.action != "pause",
+        ),
+    )

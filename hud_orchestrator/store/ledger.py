@@ -262,7 +262,7 @@ def _open_step(connection: sqlite3.Connection) -> PlannedStep | None:
     ).fetchall()
     rival = connection.execute(
         "SELECT 1 FROM steps JOIN calls ON calls.step = steps.id"
-        " WHERE steps.head_before IS ? AND steps.id <> ? AND steps.state IN ('abandoned', 'skipped')"
+        " WHERE steps.head_before IS ? AND steps.id <> ? AND steps.checkpoint IS NULL"
         " AND calls.kind = 'optim_step' AND (calls.ending IS NULL OR calls.ending = 'confirmed') LIMIT 1",
         (row["head_before"], row["id"]),
     ).fetchone()

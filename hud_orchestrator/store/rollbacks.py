@@ -41,7 +41,7 @@ class Rollbacks:
 
     async def asked(self) -> Rollback | None:
         """The one that is asked for and not done."""
-        return await self._database.transaction(_asked)
+        return await self._database.look(_asked)
 
     async def done(self, rollback: Rollback, *, from_step: int, from_checkpoint: str | None) -> int:
         """The head is set: take what came after the target out of the history.
@@ -114,9 +114,12 @@ def _cut(connection: sqlite3.Connection, rollback: Rollback) -> int:
         "UPDATE groups SET rollback = :id WHERE step > :step AND ending IS NOT NULL AND rollback IS NULL",
         named,
     )
-    # Of a rollout that was sampled elsewhere only the oldest policy is known.
+    # Of a rollout that was sampled elsewhere only the oldest policy is known; and a turn may have been
+    # sampled from a checkpoint before that was published as a version.
     return connection.execute(
         "UPDATE groups SET ending = :ending, rollback = :id WHERE ending IS NULL AND EXISTS"
-        " (SELECT 1 FROM rollouts WHERE group_number = number AND (version_max > :step OR remote = 1))",
+        " (SELECT 1 FROM rollouts WHERE group_number = number AND (version_max > :step OR remote = 1"
+        " OR EXISTS (SELECT 1 FROM json_each(samples) AS turn JOIN steps ON steps.rollback = :id"
+        " AND steps.checkpoint = json_extract(turn.value, '$.unpublished'))))",
         named,
     ).rowcount

@@ -248,12 +248,15 @@ def _task(facts: Mapping[str, Any]) -> Task:
 
 def _sample_facts(sample: Sample) -> dict[str, object]:
     # asdict() would copy every token.
-    return {
+    facts: dict[str, object] = {
         "prompt_token_ids": sample.prompt_token_ids,
         "output_token_ids": sample.output_token_ids,
         "logprobs": sample.logprobs,
         "version": sample.version,
     }
+    if sample.unpublished is not None:
+        facts["unpublished"] = sample.unpublished
+    return facts
 
 
 def _sample(facts: Mapping[str, Any]) -> Sample:
@@ -262,4 +265,5 @@ def _sample(facts: Mapping[str, Any]) -> Sample:
         output_token_ids=tuple(facts["output_token_ids"]),
         logprobs=tuple(facts["logprobs"]),
         version=facts["version"],
+        unpublished=facts.get("unpublished"),
     )

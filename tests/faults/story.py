@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +58,15 @@ class Story:
     """A service, a run directory, and one life of the daemon after the other."""
 
     def __init__(
-        self, directory: Path, *, steps: int = 4, staleness: int = 0, seed: int = 0, **lags: float
+        self,
+        directory: Path,
+        *,
+        steps: int = 4,
+        staleness: int = 0,
+        seed: int = 0,
+        lost_steps: str = "redo",
+        guards: Sequence[Mapping[str, Any]] = (),
+        **lags: float,
     ) -> None:
         self.directory = directory
         self.steps = steps
@@ -67,7 +75,7 @@ class Story:
         given = {"list_lag_s": 0.0, "gateway_lag_s": 0.0, **lags}
         self.service = SimulatedService(Random(1), idempotent=True, counts=True, leases=False, **given)
         self._lives = seed
-        self.loaded = _loaded(directory, steps, staleness)
+        self.loaded = _loaded(directory, steps, staleness, lost_steps, guards)
 
     def live(
         self,
@@ -202,7 +210,9 @@ class _Disk(SimulatedDisk):
         return connection
 
 
-def _loaded(directory: Path, steps: int, staleness: int) -> LoadedRun:
+def _loaded(
+    directory: Path, steps: int, staleness: int, lost_steps: str, guards: Sequence[Mapping[str, Any]]
+) -> LoadedRun:
     (directory / "tasks.json").write_text(TASKS)
     run = RunFile.model_validate(
         {
@@ -216,7 +226,10 @@ def _loaded(directory: Path, steps: int, staleness: int) -> LoadedRun:
                 "grading_reserve_s": 5,
             },
             "pipeline": {"staleness": staleness},
-            "trainer": {"learning_rate": {"peak": 1e-3}, "call_timeout_s": 60},
+            "trainer": {
+                "learning_rate": {"peak": 1e-3}, "call_timeout_s": 60, "on_lost_step": lost_steps,
+            },
+            "guards": guards,
             "reporting": {"enabled": False},
         }
     )  # fmt: skip

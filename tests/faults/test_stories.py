@@ -208,6 +208,60 @@ def test_a_step_that_is_refused_with_409_whenever_it_is_tried_ends_the_run_with_
     story.check()
 
 
+def test_a_step_that_is_refused_is_no_lost_one(tmp_path: Path) -> None:
+    story = Story(tmp_path, lost_steps="drop")
+    end = story.live(at("forward-backward", 2, 409))
+
+    assert end.code == ExitCode.DONE
+    assert [line["redone"] for line in story.events("step.abandoned")] == [True]
+    with story.store() as connection:
+        assert connection.execute("SELECT count(*) FROM steps WHERE state = 'skipped'").fetchone()[0] == 0
+    story.check()
+
+
+def test_a_guard_hears_of_a_loss_that_is_not_finite_also_where_lost_steps_are_dropped(tmp_path: Path) -> None:
+    guard = {"metric": "loss", "not_finite": True, "action": "warn"}
+    story = Story(tmp_path, lost_steps="drop", guards=[guard])
+    end = story.live(lambda one: 409 if one.name == "forward-backward" and 1 < one.nth < 7 else None)
+
+    assert end.code == ExitCode.DONE
+    assert [line["step"] for line in story.events("guard.fired")] == [2]
+    with story.store() as connection:
+        endings = connection.execute("SELECT DISTINCT ending FROM groups WHERE step = 2").fetchall()
+    assert {row["ending"] for row in endings} - {"no_spread"} == {"not_finite"}
+    story.check()
+
+
+def test_a_step_of_which_nothing_was_sent_is_no_lost_one(tmp_path: Path) -> None:
+    story = Story(tmp_path, lost_steps="drop")
+    end = story.live(lambda one: "refused" if one.name == "forward-backward" and one.nth > 1 else None)
+    last = story.live()
+
+    assert (end.code, last.code) == (ExitCode.UNREACHABLE, ExitCode.DONE)
+    with story.store() as connection:
+        assert connection.execute("SELECT count(*) FROM steps WHERE state = 'skipped'").fetchone()[0] == 0
+    story.check()
+
+
+def test_guards_look_at_every_step_once_whenever_the_daemon_is_killed(tmp_path: Path) -> None:
+    always = {"metric": "reward_mean", "below": 2.0, "cool_down": 0, "action": "pause"}
+    number, killed = 0, True
+    while killed:
+        number += 1
+        place = tmp_path / str(number)
+        place.mkdir()
+        story = Story(place, steps=2, guards=[always])
+        first = story.live(at_work=partial(_at, 20 + number, "kill"))
+        codes = [story.live().code for _ in range(3)]
+        killed = first.killed
+        with story.store() as connection:
+            fired = connection.execute("SELECT step, heeded FROM firings ORDER BY id").fetchall()
+        assert [tuple(row) for row in fired] == [(1, 1), (2, 1)]
+        assert codes[-1] == ExitCode.DONE
+        story.check()
+    assert number > 10
+
+
 def test_a_step_that_is_lost_five_times_ends_the_run_with_3_and_the_next_start_settles_it(
     story: Story,
 ) -> None:

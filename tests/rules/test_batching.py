@@ -128,3 +128,12 @@ def test_what_was_dropped_before_a_restart_counts_as_if_it_had_been_now() -> Non
     assert batch.dropped == {Ending.NO_SPREAD: 2}
     # The one of the step after has used that step's replacement up.
     assert (whole.drop(Ending.NO_SPREAD), resumed.drop(Ending.NO_SPREAD)) == (True, False)
+
+
+def test_what_was_dropped_for_more_places_than_there_are_now_holds_its_permits() -> None:
+    one = Dropped(number=0, ending=Ending.NO_SPREAD, outcomes=(Outcome.FINISHED,), rewards=(1.0,))
+    cut = BatchCutter(next_step=1, groups_per_step=2, replacements=2, staleness=0, dropped={1: [one] * 8})
+    batch = cut.cut()
+
+    assert batch is not None
+    assert cut.lost_places == batch.permits == 6

@@ -41,6 +41,8 @@ def check(daemons: Sequence[Daemon], service: SimulatedService, *, steps: int) -
             if slug is None:
                 continue
             store.check_gradients(slug, excused=noticed and contested, found=contested)
+            if not contested:
+                store.check_policies(slug, service.sampled)
             if done and daemon.alone:
                 believed = list(store.applied.values())
                 _must([node.id for node in _chain(slug, believed)] == believed, "history is the ledger's")
@@ -116,6 +118,23 @@ class _Store:
             _must(set(made) <= set(wanted), f"step {number} took a gradient of something else")
             _must(len(set(made)) == len(made), f"step {number} took a gradient twice")
             _must(len(made) == len(wanted), f"step {number} took a part of its gradient")
+
+    def check_policies(self, slug: Slug, sampled: Mapping[str, set[str | None]]) -> None:
+        """Nothing was trained on that was sampled from a policy which the run had gone back from.
+
+        Args:
+            slug: the model.
+            sampled: which heads served a trace; several, where it was asked for again.
+        """
+        traces = self._trained()
+        left = {row["checkpoint"] for row in self._made if row["state"] == "rolled_back"} - {None}
+        for step in self._made:
+            line = {node.id for node in _chain(slug, [step["checkpoint"]] if step["checkpoint"] else [])}
+            for group in json.loads(step["groups"]):
+                served = [
+                    heads - (left - line) for one in traces.get(group, ()) if (heads := sampled.get(one))
+                ]
+                _must(all(served), f"step {step['number']} trained on what the run had gone back from")
 
     def _trained(self) -> Mapping[int, list[str]]:
         traces: dict[int, list[str]] = defaultdict(list)

@@ -90,7 +90,10 @@ MUTANTS = {
         "settling", "if (wrong := flaw(node, claim)) is not None:", "if wrong := None:"
     ),
     "keep_groups_of_the_steps_that_are_left": Mutant(
-        "store.rollbacks", "WHERE group_number = number AND (version_max > :step OR remote = 1)", "WHERE 0"
+        "store.rollbacks", "WHERE group_number = number AND (version_max > :step", "WHERE 0 AND (0"
+    ),
+    "take_a_new_policy_for_the_one_before": Mutant(
+        "policy", "unpublished=served if new else None", "unpublished=None"
     ),
     "cut_the_history_before_the_head_is_set": Mutant(
         "rewinding",

@@ -192,6 +192,9 @@ class SimulatedNetwork:
             token=None if token is None else int(token),
             now=self.clock.now,
         )
+        trace = request.headers.get("Trace-Id")
+        if trace is not None and answer.status == 200:
+            self.service.sampled[trace].add(answer.body["system_fingerprint"])
         if request.fate == "lost_answer":
             if self.rng.random() < 0.5:
                 self._resolve(future, None)

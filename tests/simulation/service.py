@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
@@ -81,6 +82,8 @@ class SimulatedService:
         self._done: dict[str, Answer] = {}
         self._odd = False
         self.slugs: dict[str, Slug] = {}
+        self.sampled: dict[str, set[str | None]] = defaultdict(set)
+        """Which heads have served a trace."""
         self.restarts = 0
 
     def restart(self, now: float) -> None:

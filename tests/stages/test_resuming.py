@@ -72,7 +72,7 @@ async def test_what_a_kill_kept_from_the_metrics_the_next_start_tells(tmp_path: 
 
     for _ in range(2):  # the second start has nothing left to tell
         board = Scoreboard(total_steps=5, metrics=MetricsFile(path))
-        await restore_board(board, stand, history)
+        await restore_board(board, history, stand=stand)
         assert (board.step, board.rewards) == (3, [0.25, 0.5, 0.75])
 
     told = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]

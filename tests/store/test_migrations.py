@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hud_orchestrator.errors import StateError
 from hud_orchestrator.records import Ending
 from hud_orchestrator.store import database as database_module
 from hud_orchestrator.store.database import SCHEMA_VERSION, Database
@@ -106,6 +107,17 @@ def test_a_migration_that_breaks_off_leaves_the_store_as_it_was(
     Database(path).close()
 
     assert seen_from_outside(path, "PRAGMA user_version") == [(SCHEMA_VERSION,)]
+
+
+def test_who_does_not_hold_the_run_leaves_an_older_store_as_it_is(tmp_path: Path) -> None:
+    path = old_store(tmp_path / "store.db", 2)
+    before = path.read_bytes()
+
+    with pytest.raises(StateError, match="version 2"):
+        Database(path, migrates=False)
+
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 async def test_a_run_of_the_second_version_goes_on_where_it_stood(tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from hud_orchestrator.errors import OutcomeUnknown
 from hud_orchestrator.records import Ending, Target
 from hud_orchestrator.store.database import Database
 from hud_orchestrator.store.firings import Firing
@@ -102,6 +104,40 @@ async def test_what_was_sampled_elsewhere_may_be_of_any_policy_since(store: Stor
     assert await store.trajectories.unended() == []
 
 
+async def test_what_was_sampled_before_its_policy_was_published_is_of_that_policy(store: Store) -> None:
+    for number in (1, 2, 3):
+        await taken(store, number, checkpoint=f"c{number}")
+    for number, served in ((7, "c3"), (8, "c2"), (9, None)):
+        whole = group(number, version=2)
+        members = [
+            replace(one, samples=(replace(one.samples[0], unpublished=served),)) for one in whole.rollouts
+        ]
+        await store.trajectories.add(replace(whole, rollouts=tuple(members)), ending=None)
+
+    assert await gone_back(store, 2) == 1
+    assert [one.number for one in await store.trajectories.unended()] == [8, 9]
+
+
+async def test_a_lost_step_is_a_rival_also_when_the_run_has_gone_back_from_it(store: Store) -> None:
+    async def lost(number: int) -> int:
+        plan = await store.ledger.plan(
+            number, groups=(), digest="d", head_before="c1", learning_rate=1e-3, metrics={}
+        )
+        with pytest.raises(OutcomeUnknown):
+            async with store.ledger.one_shot("optim_step", plan=plan):
+                raise OutcomeUnknown("no answer")
+        return plan
+
+    await taken(store, 1, checkpoint="c1")
+    await store.ledger.skipped(await lost(2), metrics={}, groups=(), ending=Ending.LOST)
+    await gone_back(store, 1)
+    await lost(2)
+
+    step = await store.ledger.open_step()
+    assert step is not None
+    assert step.has_rivals
+
+
 async def test_a_checkpoint_of_an_abandoned_step_is_never_another_steps(store: Store) -> None:
     for number in (1, 2, 3):
         await taken(store, number, checkpoint=f"c{number}")
@@ -121,13 +157,13 @@ async def test_one_rollback_is_asked_for_at_a_time(store: Store) -> None:
 
 async def test_a_guard_fires_once_for_a_step_and_asks_in_the_same_transaction(store: Store) -> None:
     firing = Firing(guard="fall", step=3, taken=3, action="roll_back", detail="fell", scale=0.5)
-    await store.firings.fire(firing, back_to=Target(step=1, checkpoint="c1"))
+    await store.firings.fire([(firing, Target(step=1, checkpoint="c1"))])
     asked = await store.rollbacks.asked()
     assert asked is not None
     await store.rollbacks.refused(asked, detail="pruned")
 
     with pytest.raises(sqlite3.IntegrityError):
-        await store.firings.fire(firing, back_to=Target(step=1, checkpoint="c1"))
+        await store.firings.fire([(firing, Target(step=1, checkpoint="c1"))])
 
     assert await store.firings.all() == [firing]
     assert await store.rollbacks.asked() is None
@@ -136,7 +172,7 @@ async def test_a_guard_fires_once_for_a_step_and_asks_in_the_same_transaction(st
 
 async def test_a_pause_is_open_until_the_run_has_ended_for_it(store: Store) -> None:
     firing = Firing(guard="fall", step=3, taken=3, action="pause", detail="fell", scale=1.0)
-    await store.firings.fire(firing, back_to=None)
+    await store.firings.fire([(firing, None)])
 
     assert await store.firings.pauses() == [firing]
     await store.firings.heed()
