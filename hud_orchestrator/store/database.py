@@ -135,25 +135,29 @@ class Database:
 
     def _prepare(self, *, migrates: bool) -> None:
         version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0 and self._connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-            raise StateError(f"{self.path}: is a database of another program; choose another run.name")
+        self._refuse(version, migrates=migrates)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
         if version == 0:
             self._run_script("schema.sql", SCHEMA_VERSION)
-        elif version > SCHEMA_VERSION:
+        elif version < SCHEMA_VERSION:
+            self._migrate(version)
+        self._connection.execute("PRAGMA foreign_keys = ON")
+
+    def _refuse(self, version: int, *, migrates: bool) -> None:
+        """Look whether the file is one to work with, before anything of it is changed."""
+        if version == 0 and self._connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+            raise StateError(f"{self.path}: is a database of another program; choose another run.name")
+        if version > SCHEMA_VERSION:
             raise StateError(
                 f"{self.path}: store has version {version}, this program reads up to {SCHEMA_VERSION}; "
                 "continue it with the program that wrote it, or choose another run.name"
             )
-        elif version < SCHEMA_VERSION:
-            if not migrates:
-                raise StateError(
-                    f"{self.path}: store has version {version}, this program writes {SCHEMA_VERSION}; "
-                    "hud-orchestrate run brings it up to date"
-                )
-            self._migrate(version)
-        self._connection.execute("PRAGMA foreign_keys = ON")
+        if 0 < version < SCHEMA_VERSION and not migrates:
+            raise StateError(
+                f"{self.path}: store has version {version}, this program writes {SCHEMA_VERSION}; "
+                "hud-orchestrate run brings it up to date"
+            )
 
     def _migrate(self, version: int) -> None:
         """Bring an older store up to date, one version at a time, and keep a copy of how it was."""
