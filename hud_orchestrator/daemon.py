@@ -157,14 +157,9 @@ async def _pipeline(
     """Everything up to the first ticket; ``None`` when the run has taken and measured all its steps."""
     run = loaded.run
     tasks = await load_run_tasks(run.taskset, resolve=loaded.resolve, seed=run.run.seed)
-    if await _complete(run, store):
-        # A kill may have come before the last step was told of, or the guards looked at it.
-        await restore_board(board, store.history)
-        watch = make_watch(run, store, board)
-        await watch.load()
-        if not await watch.objects() or watch.paused:
-            yield None
-            return
+    if await _complete(run, store) and await _left_alone(run, store, board):
+        yield None
+        return
     differentiate = make_differentiate(run, loaded.path.parent)
     agent = make_agent(run, loaded.path.parent)
     dispatch = make_dispatch(run, (*tasks.all_train, *tasks.heldout), board)
@@ -247,6 +242,17 @@ async def _complete(run: RunFile, store: Store) -> bool:
         return False
     measured = {evaluation.version for evaluation in await store.history.evaluations()}
     return not run.taskset.evaluates or steps[-1].number in measured
+
+
+async def _left_alone(run: RunFile, store: Store, board: Scoreboard) -> bool:
+    """Whether a run that has taken all its steps does not have to go back.
+
+    A kill may have come before the last step was told of, or the guards looked at it.
+    """
+    await restore_board(board, store.history)
+    watch = make_watch(run, store, board)
+    await watch.load()
+    return not await watch.objects() or watch.paused
 
 
 async def _transports(

@@ -78,17 +78,14 @@ class Watch:
         return self._paused or await self._store.rollbacks.asked() is not None
 
     async def kept(self) -> set[str]:
-        """Checkpoints that the next step must not cost.
-
-        They are the best one, the head, what guards may go back to, and what is asked for.
-        """
+        """Checkpoints that the next step must not cost: the best one, and what may be gone back to."""
         line, asked = await line_of(self._store.history), await self._store.rollbacks.asked()
         farthest = max((rule.steps for rule in self._rules if rule.steps is not None), default=0)
         top = self._best(line)
         # The step in hand counts as one of those that are gone back.
         near = line.heads[max(0, line.last + 1 - farthest) :]
         targets = [one.checkpoint for one in (top, asked.target if asked else None) if one is not None]
-        return {one for one in (*targets, line.head(line.last), *near) if one is not None}
+        return {one for one in (*targets, *near) if one is not None}
 
     def _best(self, line: Line) -> Target | None:
         rewards = {point.step: point.value for point in self._points.get("reward_mean", [])}
