@@ -135,7 +135,9 @@ class _Sinks:
 
     def open(self, path: Path | None) -> None:
         if self._file is not None:
-            self._file.close()
+            # What a full disk has kept from it is tried again here.
+            with suppress(OSError):
+                self._file.close()
         self._file = None if path is None else path.open("a", encoding="utf-8", buffering=1)
 
     def copy_to_file(self, logger: Any, method: str, event: Event) -> Event:

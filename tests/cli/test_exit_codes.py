@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import TextIO
 
 import pytest
@@ -129,7 +130,9 @@ def test_an_error_that_cannot_be_printed_keeps_its_code(
 
 def test_a_log_that_cannot_be_written_ends_nothing(full: TextIO) -> None:
     logs.configure(stream=full, as_json=True, level="info")
+    logs.copy_to(Path("/dev/full"))
     try:
         logs.get_logger().info("run.started")
     finally:
+        logs.copy_to(None)
         structlog.reset_defaults()
