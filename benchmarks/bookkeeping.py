@@ -6,9 +6,9 @@ and without a thread, as the daemon reads back what it has planned; of groups an
 all. So the difference is everything that a person pays for: rows made, threads crossed, commits, the disk.
 
 Both runs do the same work, token for token: their policy is left as it is, by a learning rate of nearly
-nothing. What the machine does meanwhile they share, as they are half a second apart. What is left of noise is
-mostly the service's collection of garbage, which takes half a step every few steps: so of the ratios of all
-pairs the median counts.
+nothing. What the machine does meanwhile they share, as they are half a second apart. The service's collection
+of garbage takes half a step every few steps: so of the ratios of all pairs the median counts. Launches differ
+by more than the standard error of one of them: a few percent take several.
 
 The store is also watched at work: the share of the time that a step waits for it, which is when the last of
 its rollouts is written and whenever the training stage asks for something, and the share that its thread is

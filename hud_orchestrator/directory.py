@@ -56,7 +56,7 @@ class RunDirectory:
             try:
                 self._lock(handle)
                 # Set aside in between, the directory that is held is not this one any more.
-                if lock.exists() and os.path.samestat(os.fstat(handle), lock.stat()):
+                if _is_file(handle, lock):
                     self._probe()
                     yield
                     return
@@ -116,6 +116,13 @@ class RunDirectory:
             ) from error
         finally:
             probe.unlink(missing_ok=True)
+
+
+def _is_file(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _named(lock: Path) -> str:
