@@ -171,7 +171,7 @@ def _compact(value: object) -> str:
         return to_json(value).decode()
     except ValueError:
         # A model's or an environment's words may not be whole characters.
-        return json.dumps(value, separators=(",", ":"))
+        return json.dumps(value, separators=(",", ":"), default=asdict)
 
 
 def _text(text: str | None) -> str | None:
@@ -180,7 +180,7 @@ def _text(text: str | None) -> str | None:
 
 
 def _group_row(ticket: Ticket) -> tuple[object, ...]:
-    return (ticket.group, json.dumps(asdict(ticket.task)), ticket.members)
+    return (ticket.group, _compact(ticket.task), ticket.members)
 
 
 def _rollout_row(rollout: Rollout) -> tuple[object, ...]:
