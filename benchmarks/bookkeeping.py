@@ -1,14 +1,16 @@
 """What the ledger and the store add to the wall time of a step of the quickstart.
 
-Two runs of the real daemon on one embedded service, with the store and without it, that take turns: a step of
-the one, then the same step of the other. Without it, the ledger is kept in memory, by the event loop itself
-and without a thread, as the daemon reads back what it has planned; of groups and rollouts nothing is kept at
-all. So the difference is everything that a person pays for: rows made, threads crossed, commits, the disk.
+Two runs of the real daemon on one embedded service take turns: a step of the one, then the same step of the
+other. In one of the two, by chance, the step is done with the store, and in the other without it: then the
+ledger is kept in memory, by the event loop itself and without a thread, as the daemon reads back what it has
+planned; of groups and rollouts nothing is kept at all. So the difference is everything that a person pays
+for: rows made, threads crossed, commits, the disk.
 
 Both runs do the same work, token for token: their policy is left as it is, by a learning rate of nearly
-nothing. What the machine does meanwhile they share, as they are half a second apart. The service's collection
-of garbage takes half a step every few steps: so of the ratios of all pairs the median counts. Launches differ
-by more than the standard error of one of them: a few percent take several.
+nothing. What the machine does meanwhile they share, as they are half a second apart; and as each of them has
+the store in half of the steps, it does not count if one of them is slower for as long as it lives. The
+service's collection of garbage takes half a step every few steps: so of the ratios of all pairs the median
+counts.
 
 The store is also watched at work: the share of the time that a step waits for it, which is when the last of
 its rollouts is written and whenever the training stage asks for something, and the share that its thread is
@@ -27,7 +29,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import fmean, median, quantiles, stdev
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 from unittest.mock import patch
 
 import anyio
@@ -45,11 +47,13 @@ from hud_orchestrator.records import Ending, Rollout, Step, Task
 from hud_orchestrator.seams import Edges
 from hud_orchestrator.store import store
 from hud_orchestrator.store.database import Database, Disk, RealDisk
+from hud_orchestrator.store.ledger import Ledger
 from hud_orchestrator.store.trajectories import Judged, Trajectories
 
 T = TypeVar("T")
 
 QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
+RUNS = ("one", "other")
 WITH, WITHOUT = "with", "without"
 STEPS = 250
 WARM_UP = 10
@@ -85,19 +89,20 @@ def bookkeeping() -> Bookkeeping:
 
 
 async def _measured(directory: Path) -> Bookkeeping:
-    turns, watched = Turns(), WatchedDisk()
-    disks: dict[str, Disk] = {WITH: watched, WITHOUT: Memory()}
+    turns = Turns()
+    stores = {name: SomeSteps(name, turns) for name in RUNS}
 
     def trajectories(database: Database) -> Trajectories:
-        return Trajectories(database) if database.path.parent.name == WITH else Forgetful(database)
+        return Forgetful(database, stores[database.path.parent.name])
 
     (directory / "service").mkdir()
     async with service(_quickstart(directory, "service"), RunDirectory(directory / "service")) as addresses:
-        with patch.object(store, "Trajectories", trajectories):
+        with patch.object(store, "Trajectories", trajectories), patch.object(store, "Ledger", HalfOfALedger):
             async with anyio.create_task_group() as both:
-                for name, disk in disks.items():
-                    both.start_soon(_run, directory, name, addresses, disk, turns)
+                for name in RUNS:
+                    both.start_soon(_run, directory, name, addresses, stores[name], turns)
     pairs = list(zip(turns.seconds[WITH][WARM_UP:], turns.seconds[WITHOUT][WARM_UP:], strict=True))
+    watched = [stores[name].watched for name in RUNS]
     ratios = [one / other for one, other in pairs]
     lower, middle, upper = quantiles(ratios, n=4)
     draw = random.Random(0)  # noqa: S311
@@ -106,13 +111,13 @@ async def _measured(directory: Path) -> Bookkeeping:
         without_s=fmean(other for _, other in pairs),
         ratios=(lower, middle, upper),
         error=stdev(median(draw.choices(ratios, k=len(ratios))) for _ in range(DRAWS)),
-        waited=watched.waited_s / watched.seconds,
-        busy=watched.busy_s / watched.seconds,
-        cpu=watched.cpu_s / watched.seconds,
+        waited=sum(one.waited_s for one in watched) / sum(one.seconds for one in watched),
+        busy=sum(one.busy_s for one in watched) / sum(one.seconds for one in watched),
+        cpu=sum(one.cpu_s for one in watched) / sum(one.seconds for one in watched),
     )
 
 
-async def _run(directory: Path, name: str, addresses: Addresses, disk: Disk, turns: Turns) -> None:
+async def _run(directory: Path, name: str, addresses: Addresses, disk: SomeSteps, turns: Turns) -> None:
     @asynccontextmanager
     async def served(_: LoadedRun, __: RunDirectory) -> AsyncGenerator[Addresses, None]:
         yield addresses
@@ -126,7 +131,7 @@ async def _run(directory: Path, name: str, addresses: Addresses, disk: Disk, tur
     edges = Edges(service=served, disk=disk, placement=placed)
     summary = await daemon.run_daemon(_quickstart(directory, name), board=board, edges=edges)
     if summary.exit_code:
-        raise RuntimeError(f"the run {name} the store ended with {summary.exit_code}: {summary}")
+        raise RuntimeError(f"run {name} ended with {summary.exit_code}: {summary}")
 
 
 def _quickstart(directory: Path, name: str) -> LoadedRun:
@@ -138,11 +143,13 @@ def _quickstart(directory: Path, name: str) -> LoadedRun:
 
 
 class Turns:
-    """Two runs take a step each, one after the other, in an order that chance decides every time."""
+    """Two runs take a step each, one after the other; chance decides who is first, and who has a store."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, list[float]] = {WITH: [], WITHOUT: []}
         """Of every turn."""
+        self.keeps = ""
+        """The run that has a store in the step that is in hand."""
         self._chance = random.Random(0)  # noqa: S311
         self._next: list[str] = []
         self._changed = anyio.Event()
@@ -153,13 +160,17 @@ class Turns:
         while self._whose != name:
             await self._changed.wait()
 
-    def over(self, name: str) -> None:
-        """The turn of *name* is over."""
-        self.seconds[name].append(time.perf_counter() - self._since)
+    def over(self, name: str) -> float:
+        """The turn of *name* is over; the seconds that it took."""
+        seconds = time.perf_counter() - self._since
+        self.seconds[WITH if name == self.keeps else WITHOUT].append(seconds)
         self._give()
+        return seconds
 
     def _give(self) -> None:
-        self._next = self._next or self._chance.sample((WITH, WITHOUT), 2)
+        if not self._next:
+            self._next = self._chance.sample(RUNS, 2)
+            self.keeps = self._chance.choice(RUNS)
         self._whose, self._since = self._next.pop(), time.perf_counter()
         self._changed.set()
         self._changed = anyio.Event()
@@ -183,7 +194,7 @@ class InTurn:
 class Paced(Scoreboard):
     """Ends a turn when a step is over, and lets the store be watched in the turns that count."""
 
-    def __init__(self, name: str, turns: Turns, disk: Disk) -> None:
+    def __init__(self, name: str, turns: Turns, disk: SomeSteps) -> None:
         super().__init__(total_steps=STEPS)
         self._name = name
         self._turns = turns
@@ -192,11 +203,11 @@ class Paced(Scoreboard):
     def step_ended(self, step: Step) -> None:
         """Let the other one take its step."""
         super().step_ended(step)
-        self._turns.over(self._name)
-        if isinstance(self._disk, WatchedDisk):
-            if self._disk.counting:
-                self._disk.seconds += self._turns.seconds[self._name][-1]
-            self._disk.counting = step.number >= WARM_UP
+        kept, watched = self._disk.keeps, self._disk.watched
+        seconds = self._turns.over(self._name)
+        if kept and watched.counting:
+            watched.seconds += seconds
+        watched.counting = step.number >= WARM_UP
 
 
 @dataclass(slots=True)
@@ -240,23 +251,83 @@ class WatchedDisk:
                 self.cpu_s += time.thread_time() - cpu
 
 
-class Memory:
-    """No file, no thread, and nothing that waits."""
+class SomeSteps:
+    """A file in the steps of a run that have a store; in the others no file, no thread, and no waiting."""
 
-    def open(self, path: Path) -> sqlite3.Connection:  # noqa: ARG002  (there is none)
-        """A store that is gone with the run."""
-        return sqlite3.connect(":memory:", isolation_level=None)
+    def __init__(self, name: str, turns: Turns) -> None:
+        self.watched = WatchedDisk()
+        self._name = name
+        self._turns = turns
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the step in hand has a store."""
+        return self._turns.keeps == self._name
+
+    def open(self, path: Path) -> sqlite3.Connection:
+        """Both of them."""
+        memory = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+        return cast("sqlite3.Connection", Either(self, self.watched.open(path), memory))
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Run *work* at once."""
-        return work()
+        """Run *work*, at once if there is nothing to wait for."""
+        return await self.watched.run(work) if self.keeps else work()
+
+
+class Either:
+    """The connection that the step in hand has; what is set for one is set for both."""
+
+    def __init__(self, steps: SomeSteps, file: sqlite3.Connection, memory: sqlite3.Connection) -> None:
+        self.__dict__.update(_steps=steps, _file=file, _memory=memory)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file if self._steps.keeps else self._memory, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        for connection in (self._file, self._memory):
+            setattr(connection, name, value)
+
+    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+        """Run a statement."""
+        file: sqlite3.Connection = self._file
+        memory: sqlite3.Connection = self._memory
+        if sql.startswith("PRAGMA"):
+            memory.execute(sql, *parameters)
+            return file.execute(sql, *parameters)
+        return (file if self._steps.keeps else memory).execute(sql, *parameters)
+
+    def executescript(self, sql: str) -> None:
+        """Make the tables of both."""
+        for connection in (self._file, self._memory):
+            connection.executescript(sql)
+
+    def close(self) -> None:
+        """Close both."""
+        for connection in (self._file, self._memory):
+            connection.close()
 
 
 class Forgetful(Trajectories):
-    """Keeps nothing."""
+    """Keeps nothing of a step that has no store."""
+
+    def __init__(self, database: Database, steps: SomeSteps) -> None:
+        super().__init__(database)
+        self._steps = steps
 
     async def keep(self, rollouts: Sequence[Rollout], *, groups: Sequence[Judged] = ()) -> None:
-        """Forget them."""
+        """Keep or forget them."""
+        if self._steps.keeps:
+            await super().keep(rollouts, groups=groups)
 
     async def end(self, number: int, *, ending: Ending, step: int | None) -> None:
-        """There is nothing that could end."""
+        """Say how a group ended, if it is there."""
+        if self._steps.keeps:
+            await super().end(number, ending=ending, step=step)
+
+
+class HalfOfALedger(Ledger):
+    """Knows the steps with a store or those without."""
+
+    async def optim_steps(self) -> int:
+        """Enough to explain every checkpoint that is there."""
+        return await super().optim_steps() + STEPS
