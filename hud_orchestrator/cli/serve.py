@@ -46,6 +46,7 @@ def serve(
     from hud_orchestrator.cli.served import announce, service_key
     from hud_orchestrator.config.local import LocalSection
     from hud_orchestrator.embedded import check_installed
+    from hud_orchestrator.heap import quiet_heap
 
     check_installed()
     from hud_orchestrator.local.serve import serve_until_told
@@ -68,4 +69,5 @@ def serve(
     async def main() -> None:
         await serve_until_told(settings, ready=lambda url: announce(url, key, made=made, env_file=env_file))
 
-    anyio.run(main, backend_options={"use_uvloop": True})
+    with quiet_heap():
+        anyio.run(main, backend_options={"use_uvloop": True})

@@ -41,7 +41,7 @@ class Answer:
             "object": kind,
             "created": int(time.time()),
             "model": self.asked.model,
-            "system_fingerprint": self.completion.weights.id,
+            "system_fingerprint": self.completion.checkpoint,
         }
 
     def usage(self) -> dict[str, int]:

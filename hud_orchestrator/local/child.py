@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from hud_orchestrator import logs
 from hud_orchestrator.errors import OrchestratorError
+from hud_orchestrator.heap import quiet_heap
 from hud_orchestrator.local.serve import serve_until_told
 from hud_orchestrator.local.settings import ServiceSettings
 
@@ -26,7 +27,8 @@ def main() -> int:
     logs.configure(stream=sys.stderr, as_json=True, level="info")
     try:
         settings = ServiceSettings.model_validate_json(sys.stdin.buffer.readline())
-        uvloop.run(_serve(settings))
+        with quiet_heap():
+            uvloop.run(_serve(settings))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         return _complain(f"settings: {'.'.join(map(str, first['loc']))}: {first['msg']}")

@@ -53,21 +53,35 @@ class Completion:
         """Set by the event loop when nobody waits any more; the engine then drops the sequences."""
         self.sequences = [Sequence(self, index) for index in range(sampling.choices)]
         self.progress = progress
-        self._source = source
+        self._source: Callable[[], Weights] | None = source
+        self.checkpoint: str | None = None
+        """Of the snapshot, once sampling has begun."""
         self._weights: Weights | None = None
 
     @property
     def weights(self) -> Weights:
         """The snapshot, fixed when it is first asked for: at the first sequence's admission."""
         if self._weights is None:
+            assert self._source is not None, "the request has ended"
             self._weights = self._source()
+            self.checkpoint = self._weights.id
         return self._weights
+
+    def finish(self) -> None:
+        """Every sequence has ended."""
+        self.release()
+        self.done.set_result(None)
 
     def fail(self, error: Exception) -> None:
         """End the request without a result. Harmless when it has ended."""
         self.abandoned = True
+        self.release()
         if not self.done.done():
             self.done.set_exception(error)
+
+    def release(self) -> None:
+        """Let the snapshot go: a request and its sequences are a circle, and stay for a while."""
+        self._source = self._weights = None
 
 
 class Sequence:
@@ -104,7 +118,7 @@ class Sequence:
         elif len(self.token_ids) == self.completion.sampling.max_tokens:
             self.finish_reason = "length"
         if self.finish_reason and all(one.finish_reason for one in self.completion.sequences):
-            self.completion.done.set_result(None)
+            self.completion.finish()
         if self.completion.progress is not None:
             self.completion.progress()
 

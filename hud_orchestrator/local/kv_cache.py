@@ -15,6 +15,7 @@ wide as the live part, so a step pays a constant share of that copy.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -35,7 +36,8 @@ class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     def __init__(self, columns: RaggedCache, keys: Tensor, values: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.buffers = [keys, values]
-        self._columns = columns
+        # Weakly: in a circle, the buffers would be kept until the next collection of garbage.
+        self._columns: RaggedCache = weakref.proxy(columns)
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Buffers are made by ``RaggedCache.join``."""

@@ -78,12 +78,13 @@ class Sampler:
         completion.abandoned = True
         with self._lock:
             self._waiting = deque(one for one in self._waiting if one.completion is not completion)
+        completion.release()
 
     def step(self) -> None:
         """Let waiting sequences in, then decode one token for each row of one batch."""
         with torch.inference_mode():
             for joiners in self._admit():
-                self._prefill(joiners)
+                self._prefill(joiners.weights, joiners.sequences)
             if self._batches:
                 self._guarded(self._batches[0])
                 self._batches.rotate(-1)
@@ -97,7 +98,7 @@ class Sampler:
             sequence.completion.fail(error)
         self._batches.clear()
 
-    def _admit(self) -> list[list[Sequence]]:
+    def _admit(self) -> list[_Joiners]:
         """Take from the front of the queue what fits now, grouped by snapshot."""
         room = self._max_batch - sum(len(batch.rows) for batch in self._batches)
         if room < self._max_batch // 8 and self._held < HOLD_STEPS:
@@ -107,16 +108,19 @@ class Sampler:
         groups: dict[int, _Joiners] = {}
         with self._lock:
             while self._waiting and room > 0:
+                if self._waiting[0].ended:
+                    # Another choice of its request has failed.
+                    self._waiting.popleft()
+                    continue
                 completion = self._waiting[0].completion
-                group = groups.setdefault(id(completion.weights), _Joiners())
+                group = groups.setdefault(id(completion.weights), _Joiners(completion.weights))
                 if group.sequences and group.tokens_with(completion) > self._prefill_tokens:
                     break
                 group.add(self._waiting.popleft())
                 room -= 1
-        return [group.sequences for group in groups.values()]
+        return list(groups.values())
 
-    def _prefill(self, joiners: list[Sequence]) -> None:
-        weights = joiners[0].completion.weights
+    def _prefill(self, weights: Weights, joiners: list[Sequence]) -> None:
         batch = next((one for one in self._batches if one.weights is weights), None)
         if batch is None:
             batch = _Batch(self._model, weights)
@@ -145,7 +149,8 @@ class Sampler:
 class _Joiners:
     """Sequences of one snapshot that are prefilled together, each distinct prompt once."""
 
-    def __init__(self) -> None:
+    def __init__(self, weights: Weights) -> None:
+        self.weights = weights
         self.sequences: list[Sequence] = []
         # By identity, which is cheap: equal prompts that are different objects only count twice.
         self._prompts: dict[int, int] = {}

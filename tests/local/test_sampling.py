@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import math
+import weakref
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 import torch
-from transformers import LlamaForCausalLM
+from transformers import Cache, LlamaForCausalLM
 
 from hud_orchestrator.local.draw import draw
+from hud_orchestrator.local.kv_cache import RaggedCache
+from hud_orchestrator.local.trained_model import TrainedModel
 from tests.local.local_world import CONTEXT, World, as_trajectory, running
 
 
@@ -171,6 +175,30 @@ async def test_a_completion_in_flight_stays_on_the_snapshot_it_began_with(world:
     for one in flying:
         expected = after if one.result()["system_fingerprint"] == node else before
         assert one.result()["choices"][0]["token_ids"] == expected["choices"][0]["token_ids"]
+
+
+async def test_old_snapshots_and_caches_do_not_wait_for_a_collection_of_garbage(world: World) -> None:
+    assert world.service
+    model = await world.fork("fork")
+    gc.collect()
+    gc.disable()
+    try:
+        snapshots = []
+        for _ in range(3):
+            await world.chat("fork", n=5, max_tokens=20)
+            await world.chat("fork", n=5, max_tokens=20, checkpoint=f"initial:{model}")
+            snapshots.append(_a_parameter(await world.service.trained(model)))
+            # Trained by the thread that samples, so by then the cache of the last batch is not in use.
+            await world.train(model, inputs=[dict(one, reward=i) for i, one in enumerate(PAIRS)])
+            await world.step(model)
+        assert [snapshot() for snapshot in snapshots] == [None] * 3
+        assert not [one for one in gc.get_objects() if type(one) in (RaggedCache, Cache)]
+    finally:
+        gc.enable()
+
+
+def _a_parameter(trained: TrainedModel) -> weakref.ref[torch.Tensor]:
+    return weakref.ref(next(iter(trained.weights.tensors.values())))
 
 
 PAIRS = [
