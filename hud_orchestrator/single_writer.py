@@ -58,6 +58,8 @@ class SingleWriter:
         self._holder = holder
         self._model_id: str | None = None
         self._offered = True
+        self._unanswered = False
+        """Whether a lease was asked for and nothing is known of the answer: then a newer token may be ours."""
         self._taking = anyio.Lock()
 
     @property
@@ -77,6 +79,7 @@ class SingleWriter:
             if model_id != self._model_id:
                 await self.release()
             wanted = await self._next_claim()
+            self._unanswered = True
             try:
                 lease = await self._leases.take(model_id, wanted)
             except (RequestRejected, KeyRefused) as error:
@@ -84,6 +87,7 @@ class SingleWriter:
                     raise
                 self._offered = False
                 return False
+            self._unanswered = False
             before, self._token.value, self._model_id = self._token.value, lease.token, model_id
             if before not in (None, lease.token - 1):
                 raise FencedOff(
@@ -136,9 +140,9 @@ class SingleWriter:
                 with anyio.fail_after(HOLD_S):
                     await self._leases.hold(self._model_id, shown)
             except FencedOff:
-                # Perhaps by a newer lease of our own, whose answer is on its way.
+                # Perhaps by a newer lease of our own, whose answer is on its way, or was lost for good.
                 async with self._taking:
-                    if shown.value == self._token.value:
+                    if shown.value == self._token.value and not self._unanswered:
                         raise
             except (ServiceBusy, ServiceUnreachable, TimeoutError) as error:
                 log.warning("lease.unconfirmed", reason=str(error) or type(error).__name__)

@@ -17,9 +17,10 @@ from unittest.mock import patch
 import anyio.to_thread
 import sniffio
 import structlog
+from anyio._backends._asyncio import _task_states
 
 from hud_orchestrator import directory, logs
-from tests.simulation.clock import Clock
+from tests.simulation.clock import Clock, VirtualLoop
 
 T = TypeVar("T")
 
@@ -52,9 +53,17 @@ def on_our_own(seed: int, clock: Clock) -> Iterator[None]:
             if not configured:
                 structlog.reset_defaults()
             random.setstate(state)
+            _forget_the_dead()
             gc.enable()
             gc.collect()
             gc.unfreeze()
+
+
+def _forget_the_dead() -> None:
+    """Of a task that never ends, which real processes do not have, anyio's note keeps it alive for ever."""
+    for task in list(_task_states):
+        if isinstance(task.get_loop(), VirtualLoop):
+            del _task_states[task]
 
 
 async def _at_once(work: Callable[..., T], *arguments: object, **_: Any) -> T:
