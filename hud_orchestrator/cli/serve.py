@@ -13,9 +13,7 @@ def serve(
     *,
     state: Annotated[Path, typer.Option(help="Where models and checkpoints are kept.")] = Path("service"),
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
-    ] = 8642,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Its port; 0 takes a free one.")] = 8642,
     base: Annotated[
         list[str] | None,
         typer.Option(help="A model directory to offer as a base, besides tiny and smollm2-135m."),
