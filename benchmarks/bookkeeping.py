@@ -8,9 +8,9 @@ for: rows made, threads crossed, commits, the disk.
 
 Both runs do the same work, token for token: their policy is left as it is, by a learning rate of nearly
 nothing. What the machine does meanwhile they share, as they are half a second apart; and as each of them has
-the store in half of the steps, it does not count if one of them is slower for as long as it lives. The
-service's collection of garbage takes half a step every few steps: so of the ratios of all pairs the median
-counts.
+the store in half of the steps, it does not count if one of them is slower for as long as it lives. Pairs
+differ by a tenth either way, and some by far more: so of the ratios of all pairs the median counts. Whether
+launches differ by more than the standard error of one of them takes several to tell.
 
 The store is also watched at work: the share of the time that a step waits for it, which is when the last of
 its rollouts is written and whenever the training stage asks for something, and the share that its thread is

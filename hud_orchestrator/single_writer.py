@@ -59,7 +59,7 @@ class SingleWriter:
         self._model_id: str | None = None
         self._offered = True
         self._unanswered = False
-        """Whether a lease was asked for, and the answer is not known: a newer token may be ours."""
+        """Whether a lease was asked for and not given, as far as we know: a newer token may be ours."""
         self._taking = anyio.Lock()
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,6 @@ def check(daemons: Sequence[Daemon], service: SimulatedService, *, steps: int) -
         Broken: they differ, and nobody noticed.
     """
     noticed = any(daemon.codes[-1] == ExitCode.HEAD_MOVED for daemon in daemons)
-    ends = {_end(daemon) for daemon in daemons}
     for daemon in daemons:
         contested = not daemon.alone and not daemon.mix.leases
         with closing(sqlite3.connect(daemon.loaded.run.directory / "store.db")) as connection:
@@ -41,7 +40,7 @@ def check(daemons: Sequence[Daemon], service: SimulatedService, *, steps: int) -
             slug = next((one for one in service.slugs.values() if one.name == store.slug), None)
             if slug is None:
                 continue
-            store.check_gradients(slug, excused=noticed and contested, found=contested, ends=ends)
+            store.check_gradients(slug, excused=noticed and contested, found=contested)
             if not contested:
                 store.check_policies(slug, service.sampled)
             if done and daemon.alone:
@@ -50,13 +49,6 @@ def check(daemons: Sequence[Daemon], service: SimulatedService, *, steps: int) -
                 # A late request may move it when nobody looks any more.
                 late = slug.heads and slug.heads[-1][0] >= slug.listed_at
                 _must(late or [slug.head] == (believed or [None])[-1:], "the head is the last step's")
-
-
-def _end(daemon: Daemon) -> str | None:
-    """The checkpoint of the last step that a daemon took."""
-    with closing(sqlite3.connect(daemon.loaded.run.directory / "store.db")) as connection:
-        newest = "SELECT checkpoint FROM steps WHERE state = 'applied' ORDER BY number DESC LIMIT 1"
-        return next((checkpoint for (checkpoint,) in connection.execute(newest)), None)
 
 
 class _Store:
@@ -96,9 +88,7 @@ class _Store:
             set(traces) <= self._daemon.begun and len(set(traces)) == len(traces), "a rollout is one episode"
         )
 
-    def check_gradients(
-        self, slug: Slug, *, excused: bool, found: bool, ends: Collection[str | None]
-    ) -> None:
+    def check_gradients(self, slug: Slug, *, excused: bool, found: bool) -> None:
         """Each step applied what it says, whole, once, and nothing else.
 
         Args:
@@ -106,7 +96,6 @@ class _Store:
             excused: somebody noticed that there is another trainer.
             found: another trainer may have left something on a fork without a head, which cannot be cleared;
                 and the count of a first step on a head is not compared, as no step has shown how it counts.
-            ends: where the runs ended: nobody looks any more whether the other one goes on from there.
         """
         nodes = {node.id: node for node in slug.nodes}
         traces = self._trained()
@@ -124,16 +113,11 @@ class _Store:
             foreign = not set(made) <= set(wanted)
             if foreign and (excused or (found and nodes[checkpoint].parent is None)):
                 continue
-            if found and (number == 1 or (checkpoint in ends and self._looks_like(step, made, wanted))):
+            if found and number == 1:
                 continue
             _must(set(made) <= set(wanted), f"step {number} took a gradient of something else")
             _must(len(set(made)) == len(made), f"step {number} took a gradient twice")
             _must(len(made) == len(wanted), f"step {number} took a part of its gradient")
-
-    def _looks_like(self, step: sqlite3.Row, made: Sequence[str], wanted: Sequence[str]) -> bool:
-        """Whether another trainer's step was taken for one whose answer was lost, and had its size."""
-        adopted = (step["detail"] or "").startswith("adopted") and set(made).isdisjoint(wanted)
-        return adopted and (len(made) == len(wanted) or not self._daemon.mix.counts)
 
     def check_policies(self, slug: Slug, sampled: Mapping[str, set[str | None]]) -> None:
         """Nothing was trained on that was sampled from a policy which the run had gone back from.
