@@ -228,11 +228,11 @@ class WatchedDisk:
         """Open or create the file."""
         return self._disk.open(path)
 
-    async def run(self, work: Callable[[], T]) -> T:
+    async def run(self, work: Callable[[], T], *, quick: bool) -> T:
         """Run *work*, and watch."""
         began, stage = time.perf_counter(), anyio.get_current_task().name
         try:
-            return await self._disk.run(lambda: self._watched(work))
+            return await self._disk.run(lambda: self._watched(work), quick=quick)
         finally:
             took_s = time.perf_counter() - began
             if stage == "collect":
@@ -269,9 +269,9 @@ class SomeSteps:
         memory = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
         return cast("sqlite3.Connection", Either(self, self.watched.open(path), memory))
 
-    async def run(self, work: Callable[[], T]) -> T:
+    async def run(self, work: Callable[[], T], *, quick: bool) -> T:
         """Run *work*, at once if there is nothing to wait for."""
-        return await self.watched.run(work) if self.keeps else work()
+        return await self.watched.run(work, quick=quick) if self.keeps else work()
 
 
 class Either:

@@ -21,7 +21,15 @@ from hud_orchestrator.clients.retry import ONCE, patiently
 from hud_orchestrator.errors import HeadMoved, OutcomeUnknown
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.records import Ending
-from hud_orchestrator.rules.settlement import Applied, Claim, NotApplied, check_strangers, flaw, settle
+from hud_orchestrator.rules.settlement import (
+    Applied,
+    Claim,
+    NotApplied,
+    check_strangers,
+    flaw,
+    miscounted,
+    settle,
+)
 from hud_orchestrator.single_writer import SingleWriter
 from hud_orchestrator.store.history import History
 from hud_orchestrator.store.ledger import Ledger, PlannedStep
@@ -35,6 +43,11 @@ log = get_logger()
 
 class Flawed(Exception):
     """The service made a checkpoint, and not the one that was asked for."""
+
+
+def _doubted(step: PlannedStep) -> str:
+    """What is noted of an attempt at a step whose datums were not counted as its calls' were."""
+    return f"not in attempt {step.id}"
 
 
 def norms(node: Checkpoint) -> dict[str, float]:
@@ -91,6 +104,8 @@ class Settler:
                 f"shown for {self.settle_s:g} s; if the service is slow to list, raise trainer.settle_s"
             )
         if (wrong := flaw(node, claim)) is not None:
+            if miscounted(node, claim) and await self.history.get("counts_agree") is None:
+                await self.history.set("counts_agree", _doubted(step))
             raise Flawed(wrong)
         if active is None or not await self._regained(node, active):
             raise HeadMoved(
@@ -205,10 +220,20 @@ class Settler:
         return heads
 
     async def _compare(self, step: PlannedStep, node: Checkpoint) -> None:
-        if await self.history.get("counts_agree") is not None:
-            return
-        if node.num_datums is not None and node.num_datums == step.num_datums:
-            await self.history.set("counts_agree", "yes")
+        """Learn whether the service counts and rounds as we do, from a step that is taken for applied.
+
+        A rate is compared once it has agreed. A count is from the second step on; should that disagree, it is
+        done again, and if it then still does, the service counts in a way of its own.
+        """
+        agree = await self.history.get("counts_agree")
+        if agree not in ("yes", "no") and None not in (node.num_datums, step.num_datums):
+            if node.num_datums == step.num_datums:
+                await self.history.set("counts_agree", "yes")
+            elif agree is not None:
+                await self.history.set("counts_agree", "no")
+        told = not self.writer.fences and node.learning_rate == step.learning_rate
+        if told and await self.history.get("rates_agree") is None:
+            await self.history.set("rates_agree", "yes")
 
     async def _shown(self, checkpoint: str | None) -> list[Checkpoint]:
         """The tree, as soon as it shows *checkpoint* as its head, or when it has been watched for long."""
@@ -233,13 +258,17 @@ class Settler:
             await anyio.sleep(LOOK_S)
 
     async def _claim(self, step: PlannedStep) -> Claim:
-        # Services may count differently; one is believed once it has agreed.
-        counts = await self.history.get("counts_agree") is not None
+        agree = await self.history.get("counts_agree")
+        # Where there is no head to go back to, the step could not be done again.
+        counts = agree == "yes" or (agree in (None, _doubted(step)) and step.head_before is not None)
+        # Under a lease there is nobody to be told apart from, and the rate is not signed.
+        rates = not self.writer.fences and await self.history.get("rates_agree") is not None
         return Claim(
             head_before=step.head_before,
             sent="optim_step" in step.called,
             checkpoint=step.checkpoint,
             num_datums=step.num_datums if counts else None,
+            learning_rate=step.learning_rate if rates else None,
             rivals=step.has_rivals,
             shared=await self.history.get("others_after") == str(step.number - 1),
         )

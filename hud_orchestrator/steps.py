@@ -7,10 +7,10 @@ Images and very long texts are cut where they are noted, so that nothing after t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
 from enum import StrEnum
-from operator import attrgetter
 from typing import Any, Self
+
+import msgspec
 
 TEXT_LIMIT = 16_384
 """Characters of one text that are kept."""
@@ -36,9 +36,11 @@ class Source(StrEnum):
     """Something went wrong."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EpisodeStep:
-    """One thing that happened. What does not belong to its source is left at its default."""
+class EpisodeStep(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing that happened. What does not belong to its source is left at its default.
+
+    There are several of each attempt, so they are made and written down by what does it quickest.
+    """
 
     source: Source
     began: float
@@ -65,19 +67,13 @@ class EpisodeStep:
 
     def facts(self) -> dict[str, Any]:
         """Its fields as JSON takes them, without those that say nothing."""
-        fields = zip(_FIELDS, _values(self), strict=True)
-        facts = {name: value for name, value in fields if value is not None and value != ()}
-        facts["source"] = self.source.value
+        facts: dict[str, Any] = msgspec.to_builtins(self)
         return facts
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> Self:
         """The step that :meth:`facts` told about."""
         return cls(**{**facts, "source": Source(facts["source"])})
-
-
-_FIELDS = tuple(field.name for field in fields(EpisodeStep))
-_values = attrgetter(*_FIELDS)
 
 
 class Clipper:

@@ -59,6 +59,11 @@ class BatchCutter:
         """The step that is being filled, counted from 1."""
         return self._step
 
+    @property
+    def places_left(self) -> int:
+        """How many of the step's places are not taken."""
+        return self._places - len(self._kept) - self._wasted
+
     def keep(self, group: TrainableGroup) -> None:
         """Give a place to a group that trains."""
         self._kept.append(group)
@@ -114,7 +119,7 @@ class BatchCutter:
 
     @property
     def _full(self) -> bool:
-        return len(self._kept) + self._wasted >= self._places
+        return self.places_left <= 0
 
     def _begin(self) -> None:
         self._kept = []

@@ -46,7 +46,7 @@ async def collect(
     async with rollouts, batches:
         cut = [*desk.cut(), *await desk.take([], waiting)]
         while all([await offer(batches, batch) for batch in cut]) and not desk.done:
-            arrived = await _arrived(rollouts, groups)
+            arrived = await _arrived(rollouts, groups, enough=desk.cutter.places_left)
             if not arrived.rollouts:
                 return
             cut = await desk.take(arrived.rollouts, arrived.wholes)
@@ -59,8 +59,10 @@ class _Arrived:
     """Groups that they made whole."""
 
 
-async def _arrived(rollouts: MemoryObjectReceiveStream[Rollout], groups: GroupTable) -> _Arrived:
-    """A rollout and those that come with it, or none; a group that is whole waits for no more of them."""
+async def _arrived(
+    rollouts: MemoryObjectReceiveStream[Rollout], groups: GroupTable, *, enough: int
+) -> _Arrived:
+    """A rollout and those that come with it, or none; *enough* whole groups wait for no more of them."""
     arrived = _Arrived()
 
     def add(rollout: Rollout) -> None:
@@ -71,7 +73,7 @@ async def _arrived(rollouts: MemoryObjectReceiveStream[Rollout], groups: GroupTa
     with suppress(anyio.EndOfStream):
         add(await rollouts.receive())
         with anyio.move_on_after(GATHER_S):
-            while not arrived.wholes:
+            while len(arrived.wholes) < enough:
                 add(await rollouts.receive())
     for rollout in offered(rollouts):
         add(rollout)

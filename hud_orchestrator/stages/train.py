@@ -43,7 +43,7 @@ from hud_orchestrator.rules.requests import (
     spread,
     with_groups,
 )
-from hud_orchestrator.rules.settlement import Applied
+from hud_orchestrator.rules.settlement import Applied, signed
 from hud_orchestrator.settling import Flawed, Settler, norms
 from hud_orchestrator.store.ledger import CallKind, Ledger, PlannedStep
 from hud_orchestrator.streams import offer
@@ -143,7 +143,7 @@ async def _plan(trainer: Trainer, batch: Batch) -> int:
         groups=[group.number for group in batch.groups],
         digest=_digest(batch),
         head_before=trainer.policy.current.checkpoint,
-        learning_rate=trainer.learning_rate(batch.step),
+        learning_rate=_asked_rate(trainer, batch),
         metrics=_batch_metrics(batch),
     )
 
@@ -159,7 +159,7 @@ async def _attempt(trainer: Trainer, batch: Batch, plan: int) -> Step:
         await trainer.settler.regain("the model", trainer.policy.current.checkpoint)
         await trainer.ledger.skipped(plan, metrics=metrics, groups=numbers, ending=silent)
         return _step(trainer, batch, None, metrics)
-    request = optim_step_request(trainer.recipe, learning_rate=trainer.learning_rate(batch.step))
+    request = optim_step_request(trainer.recipe, learning_rate=_asked_rate(trainer, batch))
     send = partial(trainer.training.optim_step, request, keep=await trainer.kept())
     answer = await _once(trainer.ledger, "optim_step", plan, send)
     node = await trainer.settler.confirm(await _open(trainer), answer.checkpoint_id)
@@ -279,6 +279,12 @@ def _batch_metrics(batch: Batch) -> dict[str, float]:
         "staleness_mean": sum(ages) / len(ages) if ages else 0.0,
         "staleness_max": float(max(ages, default=0)),
     }
+
+
+def _asked_rate(trainer: Trainer, batch: Batch) -> float:
+    rate = trainer.learning_rate(batch.step)
+    # Without leases, somebody else may step on the same head by as many datums.
+    return rate if trainer.settler.writer.fences else signed(rate, _digest(batch))
 
 
 def _digest(batch: Batch) -> str:

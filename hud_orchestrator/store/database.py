@@ -1,14 +1,16 @@
-"""The SQLite file of a run: one connection, one thread, commits that are on disk before they return.
+"""The SQLite file of a run: a piece of work at a time, and commits that are on disk before they return.
 
 What may be lost in a power cut without harm does not wait for the disk: it survives the end of the process,
-and reaches the disk with the next commit that does wait, as all of them go to one file in their order.
+and reaches the disk with the next commit that does wait, as all of them go to one file in their order. It is
+done by the event loop itself, for handing it to a thread and back takes longer than the work.
 """
 
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
@@ -16,14 +18,14 @@ from typing import Any, Literal, Protocol, TypeVar
 import anyio
 import anyio.to_thread
 
-from hud_orchestrator.errors import StateError, StateUnwritable
+from hud_orchestrator.errors import OrchestratorError, StateError, StateUnwritable
 from hud_orchestrator.logs import get_logger
 
 T = TypeVar("T")
 
 log = get_logger()
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 Survives = Literal["power cut", "kill"]
 """The worst that a commit which has returned is not lost by."""
@@ -33,6 +35,12 @@ _MOST_PARAMETERS = 32_000
 
 _SYNCHRONOUS: dict[Survives, str] = {"power cut": "FULL", "kill": "NORMAL"}
 
+_CHECKPOINT_PAGES: dict[Survives, int] = {"power cut": 1000, "kill": 0}
+"""Of the write-ahead log, when a commit folds it into the file, which waits for the disk; 0: never."""
+
+SLOW_S = 0.02
+"""Seconds that quick work may keep the event loop from everything else."""
+
 
 class Disk(Protocol):
     """Where a store is kept, and how blocking work on it is run: one piece after the other."""
@@ -41,36 +49,45 @@ class Disk(Protocol):
         """Open or create the file, without transactions of the driver's own."""
         ...
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Run *work* and return what it does."""
+    async def run(self, work: Callable[[], T], *, quick: bool) -> T:
+        """Run *work*, of which *quick* says that it waits for no disk, and return what it does."""
         ...
 
 
 class RealDisk:
-    """Runs work in a thread, a piece at a time."""
+    """Runs work in a thread, or at once what is quick, a piece at a time."""
 
     def __init__(self) -> None:
         # Work waits for its turn here and never runs side by side: a connection has one transaction.
         self._turn = anyio.CapacityLimiter(1)
+        self._slow = False
+        """Whether even quick work has been waited for: from then on, a thread does all of it."""
 
     def open(self, path: Path) -> sqlite3.Connection:
         """Open or create the file."""
         return sqlite3.connect(path, check_same_thread=False, isolation_level=None)
 
-    async def run(self, work: Callable[[], T]) -> T:
+    async def run(self, work: Callable[[], T], *, quick: bool) -> T:
         """Run *work*. Not abandoned on cancellation: a commit under way is waited for."""
-        return await anyio.to_thread.run_sync(work, limiter=self._turn)
+        if not quick or self._slow:
+            return await anyio.to_thread.run_sync(work, limiter=self._turn)
+        async with self._turn:
+            began = time.perf_counter()
+            try:
+                return work()
+            finally:
+                self._slow = time.perf_counter() - began > SLOW_S
 
 
 class Database:
-    """Run SQL in a thread of its own, one transaction at a time."""
+    """Run SQL, one transaction at a time."""
 
     def __init__(self, path: Path, *, disk: Disk | None = None, migrates: bool = True) -> None:
         """Open or create the file.
 
         Args:
             path: of the file.
-            disk: what opens it and runs the SQL; by default a thread does.
+            disk: what opens it and runs the SQL.
             migrates: whether a store of an earlier version is brought up to date: only by who holds the run.
 
         Raises:
@@ -81,6 +98,7 @@ class Database:
         disk = disk or RealDisk()
         self._run = disk.run
         self._survives: Survives = "power cut"
+        self._later: list[tuple[str, tuple[object, ...]]] = []
         with _explained(path):
             self._connection = disk.open(path)
             self._connection.row_factory = sqlite3.Row
@@ -95,25 +113,33 @@ class Database:
         """Run one statement and commit it."""
         await self.transaction(lambda connection: connection.execute(sql, parameters), survives=survives)
 
-    async def read(self, sql: str, *parameters: object) -> list[sqlite3.Row]:
-        """All rows of a query."""
-        return await self.look(lambda connection: connection.execute(sql, parameters).fetchall())
+    def write_later(self, sql: str, *parameters: object) -> None:
+        """Run one statement together with whatever is asked for next; until then a kill loses it."""
+        self._later.append((sql, parameters))
 
-    async def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def read(self, sql: str, *parameters: object, quick: bool = False) -> list[sqlite3.Row]:
+        """All rows of a query; it is *quick* if it looks at a few, however long the run is."""
+        return await self.look(lambda connection: connection.execute(sql, parameters).fetchall(), quick=quick)
+
+    async def look(self, work: Callable[[sqlite3.Connection], T], *, quick: bool = False) -> T:
         """Run *work*, which may read as often as it wants to, and writes nothing."""
-        return await self._run(lambda: self._looked(work))
+        return await self._run(lambda: self._looked(work), quick=quick)
 
     async def transaction(
         self, work: Callable[[sqlite3.Connection], T], *, survives: Survives = "power cut"
     ) -> T:
         """Run *work* in one transaction: all of it is kept when this returns, or none of it."""
-        return await self._run(lambda: self._transact(work, survives))
+        return await self._run(lambda: self._transact(work, survives), quick=survives == "kill")
 
     def close(self) -> None:
         """Fold the write-ahead log into the file and close it."""
+        with suppress(OrchestratorError):
+            self._looked(lambda _: None)
         self._connection.close()
 
     def _looked(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        if self._later:
+            return self._transact(work, "kill")
         with _explained(self.path):
             return work(self._connection)
 
@@ -121,11 +147,16 @@ class Database:
         with _explained(self.path):
             if survives != self._survives:
                 self._connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[survives]}")
+                self._connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES[survives]}")
                 self._survives = survives
             self._connection.execute("BEGIN IMMEDIATE")
             try:
+                later = len(self._later)
+                for sql, parameters in self._later[:later]:
+                    self._connection.execute(sql, parameters)
                 result = work(self._connection)
                 self._connection.execute("COMMIT")
+                del self._later[:later]
             except BaseException:
                 # SQLite has done it itself when it ran out of room.
                 if self._connection.in_transaction:

@@ -41,7 +41,7 @@ class Rollbacks:
 
     async def asked(self) -> Rollback | None:
         """The one that is asked for and not done."""
-        return await self._database.look(_asked)
+        return await self._database.look(_asked, quick=True)
 
     async def done(self, rollback: Rollback, *, from_step: int, from_checkpoint: str | None) -> int:
         """The head is set: take what came after the target out of the history.

@@ -136,8 +136,9 @@ CREATE TABLE rollouts (
     remote       INTEGER NOT NULL DEFAULT 0,
     began_at     TEXT,
     steps        TEXT NOT NULL DEFAULT '[]',
+    -- Beside the rows, which are long: so they are appended, and not moved about.
     PRIMARY KEY (group_number, member)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 
 CREATE TABLE evaluations (
     id         INTEGER PRIMARY KEY,

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 from pydantic_core import to_json
 
 from hud_orchestrator.records import (
@@ -174,6 +175,17 @@ def _compact(value: object) -> str:
         return json.dumps(value, separators=(",", ":"), default=asdict)
 
 
+def _quickly(value: Mapping[Phase, float] | Sequence[EpisodeStep]) -> str:
+    """As ``_compact``, but a number that is not finite becomes null."""
+    try:
+        return _encode(value).decode()
+    except UnicodeEncodeError:
+        return _compact(msgspec.to_builtins(value))
+
+
+_encode = msgspec.json.Encoder().encode
+
+
 def _text(text: str | None) -> str | None:
     """*text* as SQLite can keep it: a model's or an environment's words may not be whole characters."""
     return None if text is None else text.encode("utf-8", "replace").decode()
@@ -191,7 +203,7 @@ def _rollout_row(rollout: Rollout) -> tuple[object, ...]:
         rollout.ticket.group,
         rollout.ticket.member,
         rollout.trace_id,
-        rollout.outcome.value,
+        str(rollout.outcome),
         rollout.reward,
         None if rollout.grade is None else _compact(dict(rollout.grade)),
         _text(rollout.answer),
@@ -202,11 +214,11 @@ def _rollout_row(rollout: Rollout) -> tuple[object, ...]:
         rollout.attempts,
         rollout.seconds,
         _text(rollout.detail),
-        rollout.phase.value,
-        _compact({phase.value: round(seconds, 6) for phase, seconds in rollout.phases.items()}),
+        str(rollout.phase),
+        _quickly(rollout.phases),
         int(rollout.remote),
         _moment(rollout.began_at),
-        _compact([step.facts() for step in rollout.steps]),
+        _quickly(rollout.steps),
     )
 
 

@@ -73,7 +73,9 @@ class Story:
         self.staleness = staleness
         self.clock = Clock()
         given = {"list_lag_s": 0.0, "gateway_lag_s": 0.0, **lags}
-        self.service = SimulatedService(Random(1), idempotent=True, counts=True, leases=False, **given)
+        self.service = SimulatedService(
+            Random(1), idempotent=True, counts=True, rates=True, leases=False, **given
+        )
         self._lives = seed
         self.loaded = _loaded(directory, steps, staleness, lost_steps, guards)
 
@@ -145,7 +147,7 @@ class Story:
     def notebook(self, call: str, trace: str = "somebody-elses") -> None:
         """Somebody else makes a training call to the slug."""
         (slug,) = self.service.slugs.values()
-        body = {"inputs": [{"trace_id": trace}]}
+        body = {"inputs": [{"trace_id": trace}], "learning_rate": 1e-3}
         path = f"/v1/models/{slug.id}/train/{call}"
         assert self.service.handle("POST", path, body, key=None, token=None, now=self.clock.now).status == 200
 

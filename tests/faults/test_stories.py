@@ -368,8 +368,57 @@ def test_what_a_notebook_left_before_a_run_began_is_in_no_step_of_it(tmp_path: P
     assert other.live().code == ExitCode.DONE
 
     (slug,) = other.service.slugs.values()
-    assert len(slug.nodes) == one.steps + other.steps
+    assert len(slug.nodes) > one.steps
     assert not any("somebody-elses" in node.traces for node in slug.nodes)
+
+
+def test_a_gradient_of_a_notebook_is_not_in_the_first_step_on_somebodys_head_either(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    one, other = Story(tmp_path / "one"), Story(tmp_path / "other", seed=100)
+    other.service, other.clock = one.service, one.clock
+    assert one.live().code == ExitCode.DONE
+
+    def adds(request: Request) -> None:
+        if (request.name, request.nth) == ("optim-step", 1):
+            other.notebook("forward-backward")
+
+    assert other.live(adds).code == ExitCode.DONE
+
+    assert [line["step"] for line in other.events("step.abandoned")] == [1]
+    (slug,) = other.service.slugs.values()
+    (left,) = [node for node in slug.nodes if "somebody-elses" in node.traces]
+    assert not any(node.parent == left.id for node in slug.nodes)
+
+
+def test_a_service_that_counts_in_a_way_of_its_own_costs_one_step_once_more(story: Story) -> None:
+    story.service.counts_extra = 1
+
+    end = story.live()
+
+    assert end.code == ExitCode.DONE
+    assert [line["step"] for line in story.events("step.abandoned")] == [2]
+    story.check()
+
+
+def test_a_step_of_a_notebook_that_takes_as_many_datums_is_not_taken_for_a_lost_one(story: Story) -> None:
+    def steps(request: Request) -> str | None:
+        if (request.name, request.nth) != ("optim-step", 4):
+            return None
+        (slug,) = story.service.slugs.values()
+        (ours,) = slug.batches
+        slug.batches.clear()
+        for place in range(len(ours)):
+            story.notebook("forward-backward", f"somebody-elses-{place}")
+        story.notebook("optim-step")
+        return "lost_request"
+
+    end = story.live(steps)
+
+    assert end.code == ExitCode.DONE
+    assert not story.events("step.adopted")
+    assert [line["step"] for line in story.events("step.abandoned")] == [4]
+    story.check()
 
 
 def test_a_late_request_of_ours_that_moves_the_head_is_undone(story: Story) -> None:

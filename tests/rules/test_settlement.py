@@ -3,12 +3,29 @@ from __future__ import annotations
 import pytest
 
 from hud_orchestrator.errors import HeadMoved
-from hud_orchestrator.rules.settlement import Applied, Claim, NotApplied, check_strangers, flaw, settle
+from hud_orchestrator.rules.settlement import (
+    Applied,
+    Claim,
+    NotApplied,
+    check_strangers,
+    flaw,
+    settle,
+    signed,
+)
 from hud_orchestrator.wire import Checkpoint
 
 
-def node(name: str, parent: str | None, *, head: bool = False, datums: int | None = None) -> Checkpoint:
-    return Checkpoint(id=name, prev_model_checkpoint_id=parent, is_active=head, num_datums=datums)
+def node(
+    name: str,
+    parent: str | None,
+    *,
+    head: bool = False,
+    datums: int | None = None,
+    rate: float | None = None,
+) -> Checkpoint:
+    return Checkpoint(
+        id=name, prev_model_checkpoint_id=parent, is_active=head, num_datums=datums, learning_rate=rate
+    )
 
 
 TREE = [node("c1", None), node("c2", "c1", head=True)]
@@ -52,6 +69,11 @@ def test_a_node_that_something_else_explains_is_not_the_steps() -> None:
             Claim(head_before="c1", sent=True, num_datums=4),
             "8 datums, and 4 were sent",
         ),
+        (
+            [TREE[0], node("c2", "c1", head=True, rate=signed(1e-3, "fffff0"))],
+            Claim(head_before="c1", sent=True, learning_rate=signed(1e-3, "ffffe0")),
+            "0.001000000000232830",
+        ),
         ([*TREE, node("c3", "c2")], Claim(head_before="c1", sent=True, checkpoint="c3"), "on top of c2"),
     ],
 )
@@ -73,8 +95,16 @@ def test_a_confirmed_node_is_the_steps_whatever_else_stands_on_the_head() -> Non
     assert settle(branched, claim, explained={"c1"}) == Applied(checkpoint=branched[2])
 
 
-def test_a_service_that_tells_no_counts_is_held_to_none() -> None:
-    assert flaw(TREE[1], Claim(head_before="c1", sent=True, num_datums=4)) is None
+def test_a_service_that_tells_no_figures_is_held_to_none() -> None:
+    assert flaw(TREE[1], Claim(head_before="c1", sent=True, num_datums=4, learning_rate=1e-3)) is None
+
+
+@pytest.mark.parametrize("rate", [1.0, 3e-4, 1e-12, 7.0])
+def test_batches_ask_for_rates_of_their_own_that_are_all_but_the_same(rate: float) -> None:
+    rates = [signed(rate, f"{number:05x}ffff") for number in range(0, 2**20, 37)]
+
+    assert len(set(rates)) == len(rates)
+    assert all(0 <= one - rate < 2.4e-10 * rate for one in rates)
 
 
 def test_more_nodes_than_this_run_asked_for_are_somebody_elses() -> None:

@@ -40,7 +40,7 @@ class SimulatedDisk:
         connection.disk = self
         return connection
 
-    async def run(self, work: Callable[[], T]) -> T:
+    async def run(self, work: Callable[[], T], *, quick: bool) -> T:
         """Run *work*, unless the process dies before, or while its commit is written."""
         await asyncio.sleep(0)
         if self.dead:

@@ -30,6 +30,8 @@ class Mix:
     """Whether the service looks at the id of a call, and does not do it again."""
     counts: bool
     """Whether it says how many datums a checkpoint took."""
+    rates: bool
+    """Whether it says with which learning rate a checkpoint was made."""
     leases: bool
     """Whether it gives the model to one trainer at a time."""
     waits: bool
@@ -61,6 +63,7 @@ class Mix:
         # A late gradient in a checkpoint that nobody counts cannot be told from what belongs there, nor
         # can one that has taken the place of another which the service forgot: leases keep both out.
         counts, restart_every_s = rng.random() < 0.8, rng.choice((None, None, 20.0, 100.0))
+        back = (apart.randint(2, 6), apart.randint(1, 4)) if apart.random() < 0.3 else None
         kinds: tuple[End, ...] = ("kill", "kill", "power cut", "request", "full", "signal")
         return cls(
             weather=Weather(
@@ -80,7 +83,6 @@ class Mix:
             restart_every_s=restart_every_s,
             set_clock_every_s=rng.choice((None, None, None, 20.0)),
             idempotent=idempotent,
-            counts=counts,
             leases=leases,
             waits=rng.random() < 0.5,
             list_lag_s=rng.choice((0.0,) * 6 + (1.5, 1.5, 1.5, 15.0)),
@@ -89,6 +91,10 @@ class Mix:
             groups_per_step=rng.choice((1,) * 15 + (2,)),
             drops=rng.random() < 0.1,
             own_loss=rng.random() < 0.003,  # torch takes seconds to load
-            rival=rng.random() < 0.05,
-            back=(apart.randint(2, 6), apart.randint(1, 4)) if apart.random() < 0.3 else None,
+            rival=(rival := rng.random() < 0.05),
+            # Nothing else tells what another trainer left in a checkpoint, and a step from another trainer's
+            # that is of the same size and on the same head.
+            counts=counts or rival,
+            rates=rival or apart.random() < 0.5,
+            back=back,
         )

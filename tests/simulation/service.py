@@ -30,6 +30,7 @@ class Node:
     parent: str | None
     traces: tuple[str, ...]
     """Of the trajectories whose gradient it applied, sorted."""
+    learning_rate: float
     at: float
 
 
@@ -69,6 +70,7 @@ class SimulatedService:
         *,
         idempotent: bool,
         counts: bool,
+        rates: bool,
         leases: bool,
         list_lag_s: float,
         gateway_lag_s: float,
@@ -76,8 +78,11 @@ class SimulatedService:
         self._rng = rng
         self._idempotent = idempotent
         self._counts = counts
+        self._rates = rates
         self._leases = leases
         self.list_lag_s = list_lag_s
+        self.counts_extra = 0
+        """How many datums of a checkpoint it counts beside those that were sent for it."""
         self._gateway_lag_s = gateway_lag_s
         self._done: dict[str, Answer] = {}
         self._odd = False
@@ -146,7 +151,7 @@ class SimulatedService:
         if what == "backward":
             return self._backward(slug, body)
         assert what == "optim-step", what
-        return self._optim_step(slug, now)
+        return self._optim_step(slug, body, now)
 
     def _lease(self, method: str, slug: Slug, body: Any, token: int | None, now: float) -> Answer:
         if not self._leases:
@@ -218,7 +223,8 @@ class SimulatedService:
                 "id": node.id,
                 "prev_model_checkpoint_id": node.parent,
                 "is_active": node.id == head,
-                "num_datums": len(node.traces) if self._counts else None,
+                "num_datums": len(node.traces) + self.counts_extra if self._counts else None,
+                "learning_rate": node.learning_rate if self._rates else None,
             }
             for node in known
         ]
@@ -260,13 +266,14 @@ class SimulatedService:
         slug.batches.append(traces)
         return Answer(200, {"metrics": body["metrics"], "num_datums": len(traces)})
 
-    def _optim_step(self, slug: Slug, now: float) -> Answer:
+    def _optim_step(self, slug: Slug, body: Any, now: float) -> Answer:
         if not slug.batches:
             return Answer(409, {"detail": "no gradient has accumulated"})
         traces = tuple(sorted(trace for batch in slug.batches for trace in batch))
         slug.batches.clear()
         name = hashlib.sha256(json.dumps([slug.id, len(slug.nodes), traces]).encode()).hexdigest()[:12]
-        node = Node(id=name, parent=slug.head, traces=traces, at=now)
+        rate = body["learning_rate"]
+        node = Node(id=name, parent=slug.head, traces=traces, learning_rate=rate, at=now)
         slug.nodes.append(node)
         self._move(slug, node.id, now)
         facts = {"step": len(slug.nodes), "checkpoint_id": node.id, "model": slug.name}

@@ -66,6 +66,7 @@ class World:
             Random(seed + 1),
             idempotent=self.mix.idempotent,
             counts=self.mix.counts,
+            rates=self.mix.rates,
             leases=self.mix.leases,
             list_lag_s=self.mix.list_lag_s,
             gateway_lag_s=self.mix.gateway_lag_s,

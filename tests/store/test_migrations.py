@@ -120,8 +120,9 @@ def test_who_does_not_hold_the_run_leaves_an_older_store_as_it_is(tmp_path: Path
     assert list(tmp_path.iterdir()) == [path]
 
 
-async def test_a_run_of_the_second_version_goes_on_where_it_stood(tmp_path: Path) -> None:
-    database = Database(old_store(tmp_path / "store.db", 2))
+@pytest.mark.parametrize("version", [2, 3])
+async def test_a_run_of_an_earlier_version_goes_on_where_it_stood(tmp_path: Path, version: int) -> None:
+    database = Database(old_store(tmp_path / "store.db", version))
     ledger, history, trajectories = Ledger(database), History(database), Trajectories(database)
 
     step = await ledger.open_step()
