@@ -94,8 +94,8 @@ class _Store:
         Args:
             slug: the model.
             excused: somebody noticed that there is another trainer.
-            found: another trainer may have left something on a fork without a head, which cannot be cleared;
-                and the count of a first step on a head is not compared, as no step has shown how it counts.
+            found: another trainer may have left something on a fork without a head, which cannot be cleared,
+                and nothing that its first step made can be set back.
         """
         nodes = {node.id: node for node in slug.nodes}
         traces = self._trained()
@@ -111,9 +111,7 @@ class _Store:
                 [one for group in groups for one in traces.pop(group, ())],
             )
             foreign = not set(made) <= set(wanted)
-            if foreign and (excused or (found and nodes[checkpoint].parent is None)):
-                continue
-            if found and number == 1:
+            if (foreign and excused) or (found and nodes[checkpoint].parent is None):
                 continue
             _must(set(made) <= set(wanted), f"step {number} took a gradient of something else")
             _must(len(set(made)) == len(made), f"step {number} took a gradient twice")
