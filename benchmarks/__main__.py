@@ -39,7 +39,7 @@ def _bookkeeping(found: Bookkeeping) -> Table:
         "ratio, median of pairs, and its standard error": f"{median:.4f} +- {found.error:.4f}",
         "ratio, quartiles of pairs": f"{lower:.3f} to {upper:.3f}",
         "a step waits for the store": f"{found.waited:.2%} of the time",
-        "the store's thread is at work": f"{found.busy:.2%} of the time",
+        "the store is at work": f"{found.busy:.2%} of the time",
         "and uses a processor": f"{found.cpu:.2%} of the time",
     }.items():
         table.add_row(what, value)

@@ -13,7 +13,7 @@ differ by a tenth either way, and some by far more: so of the ratios of all pair
 launches differ by more than the standard error of one of them takes several to tell.
 
 The store is also watched at work: the share of the time that a step waits for it, which is when the last of
-its rollouts is written and whenever the training stage asks for something, and the share that its thread is
+its rollouts is written and whenever the training stage asks for something, and the share that it is
 busy. The rows are made before it is asked, by the event loop, and are in the ratio alone.
 """
 
@@ -76,9 +76,9 @@ class Bookkeeping:
     waited: float
     """Share of the time that a step waits for the store."""
     busy: float
-    """Share of the time that the store's thread is at work."""
+    """Share of the time that the store is at work."""
     cpu: float
-    """Processor seconds of that thread, as a share of the time."""
+    """Processor seconds of that, as a share of the time."""
 
 
 def bookkeeping() -> Bookkeeping:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol, TypeVar
 import anyio
 import anyio.to_thread
 
-from hud_orchestrator.errors import OrchestratorError, StateError, StateUnwritable
+from hud_orchestrator.errors import StateError, StateUnwritable
 from hud_orchestrator.logs import get_logger
 
 T = TypeVar("T")
@@ -98,7 +98,6 @@ class Database:
         disk = disk or RealDisk()
         self._run = disk.run
         self._survives: Survives = "power cut"
-        self._later: list[tuple[str, tuple[object, ...]]] = []
         with _explained(path):
             self._connection = disk.open(path)
             self._connection.row_factory = sqlite3.Row
@@ -113,16 +112,15 @@ class Database:
         """Run one statement and commit it."""
         await self.transaction(lambda connection: connection.execute(sql, parameters), survives=survives)
 
-    def write_later(self, sql: str, *parameters: object) -> None:
-        """Run one statement together with whatever is asked for next; until then a kill loses it."""
-        self._later.append((sql, parameters))
-
-    async def read(self, sql: str, *parameters: object, quick: bool = False) -> list[sqlite3.Row]:
-        """All rows of a query; it is *quick* if it looks at a few, however long the run is."""
-        return await self.look(lambda connection: connection.execute(sql, parameters).fetchall(), quick=quick)
+    async def read(self, sql: str, *parameters: object) -> list[sqlite3.Row]:
+        """All rows of a query."""
+        return await self.look(lambda connection: connection.execute(sql, parameters).fetchall())
 
     async def look(self, work: Callable[[sqlite3.Connection], T], *, quick: bool = False) -> T:
-        """Run *work*, which may read as often as it wants to, and writes nothing."""
+        """Run *work*, which may read as often as it wants to, and writes nothing.
+
+        It is *quick* if it looks at a few rows, however long the run is.
+        """
         return await self._run(lambda: self._looked(work), quick=quick)
 
     async def transaction(
@@ -133,13 +131,9 @@ class Database:
 
     def close(self) -> None:
         """Fold the write-ahead log into the file and close it."""
-        with suppress(OrchestratorError):
-            self._looked(lambda _: None)
         self._connection.close()
 
     def _looked(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        if self._later:
-            return self._transact(work, "kill")
         with _explained(self.path):
             return work(self._connection)
 
@@ -151,12 +145,8 @@ class Database:
                 self._survives = survives
             self._connection.execute("BEGIN IMMEDIATE")
             try:
-                later = len(self._later)
-                for sql, parameters in self._later[:later]:
-                    self._connection.execute(sql, parameters)
                 result = work(self._connection)
                 self._connection.execute("COMMIT")
-                del self._later[:later]
             except BaseException:
                 # SQLite has done it itself when it ran out of room.
                 if self._connection.in_transaction:

@@ -122,12 +122,12 @@ class Ledger:
         try:
             yield opened
         except (RequestRejected, KeyRefused) as error:
-            self._end(call, "rejected", str(error))
+            await self._end(call, "rejected", str(error))
             raise
         except ServiceUnreachable as error:
-            self._end(call, "not_sent", str(error))
+            await self._end(call, "not_sent", str(error))
             raise
-        self._end(call, "confirmed", opened.checkpoint, num_datums=opened.num_datums)
+        await self._end(call, "confirmed", opened.checkpoint, num_datums=opened.num_datums)
 
     async def applied(
         self,
@@ -236,15 +236,18 @@ class Ledger:
 
         await self._database.transaction(update)
 
-    def _end(self, call: CallId, ending: str, detail: str | None, *, num_datums: int | None = None) -> None:
-        # Lost by a kill, it leaves a call of unknown outcome, which is settled like any other.
-        self._database.write_later(
+    async def _end(
+        self, call: CallId, ending: str, detail: str | None, *, num_datums: int | None = None
+    ) -> None:
+        await self._database.write(
             "UPDATE calls SET ending = ?, detail = ?, num_datums = ?, ended_at = ? WHERE id = ?",
             ending,
             detail,
             num_datums,
             now(),
             call,
+            # Lost in a power cut, it leaves a call of unknown outcome, which is settled like any other.
+            survives="kill",
         )
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
@@ -162,7 +163,7 @@ async def test_a_run_that_is_cut_off_waits_only_a_moment_for_a_service_that_hang
 def test_the_spans_of_a_long_episode_go_in_several_uploads() -> None:
     one = rollout()
     long = replace(one, steps=one.steps * 60)
-    step = replace(one.steps[0], messages=[{"role": "user", "content": "a" * 10**6}])
+    step = msgspec.structs.replace(one.steps[0], messages=[{"role": "user", "content": "a" * 10**6}])
     big = replace(one, steps=(step,) * 5)
 
     assert [len(spans) for spans in uploads(long, tokens=False)] == [SPANS_PER_UPLOAD] * 2 + [40]
