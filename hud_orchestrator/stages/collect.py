@@ -7,6 +7,7 @@ groups that they make whole.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,8 +25,11 @@ from hud_orchestrator.rules.grouping import GroupTable
 from hud_orchestrator.store.trajectories import Judged, Trajectories
 from hud_orchestrator.streams import offer, offered
 
-GATHER_S = 0.01
+ALONE_S = 0.003
 """Seconds that a rollout waits for others to be written with: a transaction costs more than its rows."""
+
+TOGETHER_S = 0.02
+"""The same, when the one before came as short a time ago."""
 
 log = get_logger()
 
@@ -44,36 +48,48 @@ async def collect(
         RunFailed, ServiceUnreachable: no group could be graded, several times in a row.
     """
     async with rollouts, batches:
-        cut = [*desk.cut(), *await desk.take([], waiting)]
+        cut = [*desk.cut(), *await desk.take([], [(group, desk.grading.apply(group)) for group in waiting])]
+        last = -math.inf
         while all([await offer(batches, batch) for batch in cut]) and not desk.done:
-            arrived = await _arrived(rollouts, groups, enough=desk.cutter.places_left)
+            arrived = await _arrived(rollouts, groups, desk, last=last)
+            last = anyio.current_time()
             if not arrived.rollouts:
                 return
             cut = await desk.take(arrived.rollouts, arrived.wholes)
 
 
+Graded = tuple[Group, TrainableGroup | Ending]
+"""A whole group, and what of it trains or why nothing does."""
+
+
 @dataclass(slots=True)
 class _Arrived:
     rollouts: list[Rollout] = field(default_factory=list)
-    wholes: list[Group] = field(default_factory=list)
+    wholes: list[Graded] = field(default_factory=list)
     """Groups that they made whole."""
+
+    def must_go_on(self, places_left: int) -> bool:
+        """Whether somebody waits for them: a group is to be replaced, or the step is full."""
+        trainable = sum(isinstance(verdict, TrainableGroup) for _, verdict in self.wholes)
+        return trainable < len(self.wholes) or trainable >= places_left
 
 
 async def _arrived(
-    rollouts: MemoryObjectReceiveStream[Rollout], groups: GroupTable, *, enough: int
+    rollouts: MemoryObjectReceiveStream[Rollout], groups: GroupTable, desk: Desk, *, last: float
 ) -> _Arrived:
-    """A rollout and those that come with it, or none; *enough* whole groups wait for no more of them."""
+    """A rollout and those that come with it, or none; *last* is when the one before came."""
     arrived = _Arrived()
 
     def add(rollout: Rollout) -> None:
         arrived.rollouts.append(rollout)
         if (whole := groups.add(rollout)) is not None:
-            arrived.wholes.append(whole)
+            arrived.wholes.append((whole, desk.grading.apply(whole)))
 
     with suppress(anyio.EndOfStream):
         add(await rollouts.receive())
-        with anyio.move_on_after(GATHER_S):
-            while len(arrived.wholes) < enough:
+        crowded = anyio.current_time() - last < TOGETHER_S
+        with anyio.move_on_after(TOGETHER_S if crowded else ALONE_S):
+            while not arrived.must_go_on(desk.cutter.places_left):
                 add(await rollouts.receive())
     for rollout in offered(rollouts):
         add(rollout)
@@ -125,14 +141,14 @@ class Desk:
             batches.append(batch)
         return batches
 
-    async def take(self, rollouts: Sequence[Rollout], wholes: Sequence[Group]) -> list[Batch]:
+    async def take(self, rollouts: Sequence[Rollout], wholes: Sequence[Graded]) -> list[Batch]:
         """Write *rollouts* and the groups that are whole; the batches that are full by now.
 
         Raises:
             RunFailed, ServiceUnreachable: no group could be graded, several times in a row.
         """
         # Those that are left after the last step wait for a run of more steps.
-        placed = [self._place(group) for group in wholes if not self.done]
+        placed = [self._place(group, verdict) for group, verdict in wholes if not self.done]
         judged = {one.group.number for one in placed}
         graded = [one for one in rollouts if one.reward is not None and one.ticket.group not in judged]
         await self.trajectories.keep(graded, groups=[one.judged for one in placed])
@@ -140,8 +156,8 @@ class Desk:
             await self._follow(one)
         return [batch for one in placed for batch in one.batches]
 
-    def _place(self, group: Group) -> _Placed:
-        verdict, step, replaced = self.grading.apply(group), self.cutter.step, False
+    def _place(self, group: Group, verdict: TrainableGroup | Ending) -> _Placed:
+        step, replaced = self.cutter.step, False
         self.cutter.saw(group)
         if isinstance(verdict, Ending):
             replaced = self.cutter.drop(verdict)

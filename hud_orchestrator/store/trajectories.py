@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -30,13 +31,18 @@ from hud_orchestrator.records import (
     Visit,
 )
 from hud_orchestrator.steps import EpisodeStep
-from hud_orchestrator.store.database import Database, insert, rows
+from hud_orchestrator.store.database import Database, rows
 
 COLUMNS = (
     "group_number", "member", "trace_id", "outcome", "reward", "grade", "answer", "samples", "num_tokens",
     "version_min", "version_max", "attempts", "seconds", "detail", "phase", "phases", "remote",
     "began_at", "steps",
 )  # fmt: skip
+ADD_ROLLOUT = (
+    f"INSERT INTO rollouts ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608
+    " ON CONFLICT DO NOTHING"
+)
+BEGIN_GROUP = "INSERT INTO groups (number, task, size) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 JUDGE_GROUP = "UPDATE groups SET ending = ?, step = ?, rewards = ? WHERE number = ? AND ending IS NULL"
 
 
@@ -75,14 +81,13 @@ class Trajectories:
         if not new and not groups:
             return
         tickets = {one.ticket.group: one.ticket for one in new if one.ticket.group not in self._begun}
-        # Made here, as the thread would have to compete with the event loop for the interpreter.
         begun, members = [_group_row(one) for one in tickets.values()], [_rollout_row(one) for one in new]
         verdicts = [judged.row for judged in groups]
 
         def write(connection: sqlite3.Connection) -> None:
-            insert(connection, "groups", ("number", "task", "size"), begun)
+            rows(connection, BEGIN_GROUP, begun)
             rows(connection, JUDGE_GROUP, verdicts)
-            insert(connection, "rollouts", COLUMNS, members)
+            rows(connection, ADD_ROLLOUT, members)
 
         await self._database.transaction(write, survives="kill")
         for one in new:
@@ -246,7 +251,13 @@ def rollout_of(row: sqlite3.Row) -> Rollout:
 
 
 def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    whole, thousandths = divmod(round(seconds * 1000), 1000)
+    return f"{_second(whole)}.{thousandths:03}+00:00"
+
+
+@lru_cache(maxsize=64)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
 
 
 def _seconds(moment: str | None) -> float:
