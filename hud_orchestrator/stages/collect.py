@@ -7,7 +7,6 @@ groups that they make whole.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -25,11 +24,8 @@ from hud_orchestrator.rules.grouping import GroupTable
 from hud_orchestrator.store.trajectories import Judged, Trajectories
 from hud_orchestrator.streams import offer, offered
 
-ALONE_S = 0.003
+GATHER_S = 0.01
 """Seconds that a rollout waits for others to be written with: a transaction costs more than its rows."""
-
-TOGETHER_S = 0.02
-"""The same, when the one before came as short a time ago."""
 
 log = get_logger()
 
@@ -49,10 +45,8 @@ async def collect(
     """
     async with rollouts, batches:
         cut = [*desk.cut(), *await desk.take([], [(group, desk.grading.apply(group)) for group in waiting])]
-        last = -math.inf
         while all([await offer(batches, batch) for batch in cut]) and not desk.done:
-            arrived = await _arrived(rollouts, groups, desk, last=last)
-            last = anyio.current_time()
+            arrived = await _arrived(rollouts, groups, desk)
             if not arrived.rollouts:
                 return
             cut = await desk.take(arrived.rollouts, arrived.wholes)
@@ -74,10 +68,8 @@ class _Arrived:
         return trainable < len(self.wholes) or trainable >= places_left
 
 
-async def _arrived(
-    rollouts: MemoryObjectReceiveStream[Rollout], groups: GroupTable, desk: Desk, *, last: float
-) -> _Arrived:
-    """A rollout and those that come with it, or none; *last* is when the one before came."""
+async def _arrived(rollouts: MemoryObjectReceiveStream[Rollout], groups: GroupTable, desk: Desk) -> _Arrived:
+    """A rollout and those that come with it, or none."""
     arrived = _Arrived()
 
     def add(rollout: Rollout) -> None:
@@ -87,8 +79,7 @@ async def _arrived(
 
     with suppress(anyio.EndOfStream):
         add(await rollouts.receive())
-        crowded = anyio.current_time() - last < TOGETHER_S
-        with anyio.move_on_after(TOGETHER_S if crowded else ALONE_S):
+        with anyio.move_on_after(GATHER_S):
             while not arrived.must_go_on(desk.cutter.places_left):
                 add(await rollouts.receive())
     for rollout in offered(rollouts):
