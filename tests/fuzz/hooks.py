@@ -109,11 +109,11 @@ def _existing(path: str, dice: random.Random) -> str:
 def _batch(body: dict[str, Any], case: Any, dice: random.Random) -> dict[str, Any]:
     inputs: list[Any] = [*known().inputs, *([known().trace] * dice.randrange(2))]
     changed: dict[str, Any] = {"inputs": inputs}
-    if "reward_scale" in body and dice.random() < 0.5:
+    if "reward_scale" in body and dice.random() < 0.8:
         changed["reward_scale"] = 1.0
     if "loss_fn" in body:
         changed |= {"loss_fn": dice.choice(LOSSES), "loss_fn_config": None}
-    return changed | ({"group_size": None} if "group_size" in body and dice.random() < 0.7 else {})
+    return changed | ({"group_size": None} if "group_size" in body and dice.random() < 0.9 else {})
 
 
 def _backward(body: dict[str, Any], case: Any, dice: random.Random) -> dict[str, Any]:
