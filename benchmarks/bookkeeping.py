@@ -13,8 +13,8 @@ differ by a tenth either way, and some by far more: so of the ratios of all pair
 launches differ by more than the standard error of one of them takes several to tell.
 
 The store is also watched at work: the share of the time that a step waits for it, which is when the last of
-its rollouts is written and whenever the training stage asks for something, and the share that it is
-busy. The rows are made before it is asked, by the event loop, and are in the ratio alone.
+its rollouts is written and whenever the training stage asks for something, and the share that it is busy.
+The rows are made before it is asked, and are in the ratio alone.
 """
 
 from __future__ import annotations

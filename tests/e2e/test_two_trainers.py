@@ -162,6 +162,8 @@ async def test_where_there_are_no_leases_the_tree_tells_of_a_notebook(
             with suppress(RequestRejected):
                 await notebook.step(BATCH, learning_rate=1e-4, call=f"attempt-{attempt}")
                 break
+        else:
+            pytest.fail("a step of the notebook's own never came through")
         assert process.stdout is not None
         output = process.stdout.read()
         assert process.wait(60) == 76, output

@@ -132,6 +132,12 @@ class Story:
             assert sorted(json.loads(step["groups"])) == ended
         assert all(row["step"] - 1 - row["version_min"] <= self.staleness for row in trained)
 
+    def applied(self) -> int:
+        """How many steps made a checkpoint: one whose groups have no spread is skipped."""
+        with self.store() as connection:
+            (count,) = connection.execute("SELECT count(*) FROM steps WHERE state = 'applied'").fetchone()
+        return int(count)
+
     def events(self, name: str) -> list[dict[str, Any]]:
         """What the daemon has logged under *name*, in all its lives."""
         lines = (self.loaded.run.directory / "run.log").read_text().splitlines()

@@ -94,8 +94,7 @@ class _Store:
         Args:
             slug: the model.
             excused: somebody noticed that there is another trainer.
-            found: another trainer may have left something on a fork without a head, which cannot be cleared,
-                and nothing that its first step made can be set back.
+            found: another trainer may have left something on a fork without a head, which cannot be cleared.
         """
         nodes = {node.id: node for node in slug.nodes}
         traces = self._trained()
@@ -111,7 +110,7 @@ class _Store:
                 [one for group in groups for one in traces.pop(group, ())],
             )
             foreign = not set(made) <= set(wanted)
-            if (foreign and excused) or (found and nodes[checkpoint].parent is None):
+            if foreign and (excused or (found and nodes[checkpoint].parent is None)):
                 continue
             _must(set(made) <= set(wanted), f"step {number} took a gradient of something else")
             _must(len(set(made)) == len(made), f"step {number} took a gradient twice")

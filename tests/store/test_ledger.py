@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +16,7 @@ from hud_orchestrator.errors import (
     StateUnwritable,
 )
 from hud_orchestrator.records import Ending
+from hud_orchestrator.store import database as database_module
 from hud_orchestrator.store.database import Database
 from hud_orchestrator.store.history import History
 from hud_orchestrator.store.ledger import Ledger
@@ -217,3 +219,19 @@ def test_a_store_of_a_later_program_is_left_alone(tmp_path: Path) -> None:
 def test_a_directory_that_is_missing_is_an_unwritable_state(tmp_path: Path) -> None:
     with pytest.raises(StateUnwritable, match="cannot be written"):
         Database(tmp_path / "nowhere" / "store.db")
+
+
+async def test_quick_work_is_left_to_a_thread_once_it_was_waited_for(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def where() -> int:
+        return await database.transaction(lambda _: threading.get_ident(), survives="kill")
+
+    here = threading.get_ident()
+    assert await where() == here
+    monkeypatch.setattr(database_module, "SLOW_S", -1.0)
+    assert await where() == here
+    monkeypatch.undo()
+
+    assert await where() != here
+    assert await database.transaction(lambda _: threading.get_ident()) != here
