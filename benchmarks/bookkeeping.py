@@ -137,7 +137,7 @@ async def _run(directory: Path, name: str, addresses: Addresses, disk: SomeSteps
 def _quickstart(directory: Path, name: str) -> LoadedRun:
     values = {
         "run.steps": STEPS, "run.state_dir": directory / name, "model.slug": name,
-        "taskset.heldout": "null", "reporting.enabled": "false", "trainer.learning_rate.peak": 1e-12,
+        "taskset.heldout": "null", "trainer.learning_rate.peak": 1e-12,
     }  # fmt: skip
     return load(QUICKSTART, overrides=[f"{key}={value}" for key, value in values.items()])
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, NewType
 
+import msgspec
+
 from hud_orchestrator.steps import EpisodeStep
 
 Action = Literal["warn", "pause", "lower_learning_rate", "roll_back"]
@@ -156,8 +158,7 @@ class Ticket:
     """The trace of its attempt, where somebody else has named it. Left out: one of its own per attempt."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
+class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One model turn."""
 
     prompt_token_ids: tuple[int, ...]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 
@@ -64,16 +64,6 @@ class EpisodeStep(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     result: Mapping[str, Any] | None = None
     """``content``, a list of parts, and ``isError``."""
     error: str | None = None
-
-    def facts(self) -> dict[str, Any]:
-        """Its fields as JSON takes them, without those that say nothing."""
-        facts: dict[str, Any] = msgspec.to_builtins(self)
-        return facts
-
-    @classmethod
-    def of(cls, facts: Mapping[str, Any]) -> Self:
-        """The step that :meth:`facts` told about."""
-        return cls(**{**facts, "source": Source(facts["source"])})
 
 
 class Clipper:

@@ -39,7 +39,7 @@ FROM rollouts r JOIN groups g ON g.number = r.group_number WHERE r.group_number 
 """
 _WHOLE = """
 SELECT g.number AS number, g.task AS task, g.size AS size, g.step AS step, g.ending AS ending, r.*
-FROM rollouts r JOIN groups g ON g.number = r.group_number
+FROM kept_rollouts r JOIN groups g ON g.number = r.group_number
 """
 
 

@@ -1,8 +1,10 @@
 """The SQLite file of a run: a piece of work at a time, and commits that are on disk before they return.
 
 What may be lost in a power cut without harm does not wait for the disk: it survives the end of the process,
-and reaches the disk with the next commit that does wait, as all of them go to one file in their order. It is
-done by the event loop itself, for handing it to a thread and back takes longer than the work.
+and reaches the disk with the next commit that does wait, as all of them go to one file in their order.
+
+The event loop does it itself: a commit takes a millisecond, and to hand it to a thread and back is to wait
+for whatever else the loop has to do. On a disk that lets it wait, threads do it.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ T = TypeVar("T")
 
 log = get_logger()
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 Survives = Literal["power cut", "kill"]
 """The worst that a commit which has returned is not lost by."""
@@ -36,7 +38,10 @@ _CHECKPOINT_PAGES: dict[Survives, int] = {"power cut": 1000, "kill": 0}
 """Of the write-ahead log, when a commit folds it into the file, which waits for the disk; 0: never."""
 
 SLOW_S = 0.02
-"""Seconds that quick work may keep the event loop from everything else."""
+"""Seconds that work may keep the event loop from everything else."""
+
+LEFT_TO_THREADS = 100
+"""Pieces of work that are done by threads after one that took longer."""
 
 
 class Disk(Protocol):
@@ -47,18 +52,18 @@ class Disk(Protocol):
         ...
 
     async def run(self, work: Callable[[], T], *, quick: bool) -> T:
-        """Run *work*, of which *quick* says that it waits for no disk, and return what it does."""
+        """Run *work*, and return what it does; *quick* is what takes no longer than a commit."""
         ...
 
 
 class RealDisk:
-    """Runs work in a thread, or at once what is quick, a piece at a time."""
+    """Runs quick work at once and other work in a thread, a piece at a time."""
 
     def __init__(self) -> None:
         # Work waits for its turn here and never runs side by side: a connection has one transaction.
         self._turn = anyio.CapacityLimiter(1)
-        self._slow = False
-        """Whether even quick work has been waited for: from then on, a thread does all of it."""
+        self._left_to_threads = 0
+        """How much of what is quick a thread does next, as some of it was slow."""
 
     def open(self, path: Path) -> sqlite3.Connection:
         """Open or create the file."""
@@ -66,19 +71,27 @@ class RealDisk:
 
     async def run(self, work: Callable[[], T], *, quick: bool) -> T:
         """Run *work*. Not abandoned on cancellation: a commit under way is waited for."""
-        if not quick or self._slow:
+        if not quick:
             return await anyio.to_thread.run_sync(work, limiter=self._turn)
+        if self._left_to_threads:
+            return await anyio.to_thread.run_sync(self._timed, work, limiter=self._turn)
         try:
             # Without a look at what else there is to do, if it is free.
             self._turn.acquire_nowait()
         except anyio.WouldBlock:
             await self._turn.acquire()
+        try:
+            return self._timed(work)
+        finally:
+            self._turn.release()
+
+    def _timed(self, work: Callable[[], T]) -> T:
         began = time.perf_counter()
         try:
             return work()
         finally:
-            self._slow = time.perf_counter() - began > SLOW_S
-            self._turn.release()
+            slow = time.perf_counter() - began > SLOW_S
+            self._left_to_threads = LEFT_TO_THREADS if slow else max(0, self._left_to_threads - 1)
 
 
 class Database:
@@ -114,14 +127,14 @@ class Database:
         """Run one statement and commit it."""
         await self.transaction(lambda connection: connection.execute(sql, parameters), survives=survives)
 
-    async def read(self, sql: str, *parameters: object) -> list[sqlite3.Row]:
-        """All rows of a query."""
-        return await self.look(lambda connection: connection.execute(sql, parameters).fetchall())
+    async def read(self, sql: str, *parameters: object, quick: bool = False) -> list[sqlite3.Row]:
+        """All rows of a query; see :meth:`look`."""
+        return await self.look(lambda connection: connection.execute(sql, parameters).fetchall(), quick=quick)
 
     async def look(self, work: Callable[[sqlite3.Connection], T], *, quick: bool = False) -> T:
         """Run *work*, which may read as often as it wants to, and writes nothing.
 
-        It is *quick* if it looks at a few rows, however long the run is.
+        It is *quick* if it takes no longer than a commit.
         """
         return await self._run(lambda: self._looked(work), quick=quick)
 
@@ -129,7 +142,7 @@ class Database:
         self, work: Callable[[sqlite3.Connection], T], *, survives: Survives = "power cut"
     ) -> T:
         """Run *work* in one transaction: all of it is kept when this returns, or none of it."""
-        return await self._run(lambda: self._transact(work, survives), quick=survives == "kill")
+        return await self._run(lambda: self._transact(work, survives), quick=True)
 
     def close(self) -> None:
         """Fold the write-ahead log into the file and close it."""

@@ -105,7 +105,7 @@ class History:
     async def made(self) -> list[str | None]:
         """What the steps of the present line made, in order; ``None`` for one that was skipped."""
         found = await self._database.read(
-            "SELECT checkpoint FROM steps WHERE state IN ('applied', 'skipped') ORDER BY number"
+            "SELECT checkpoint FROM steps WHERE state IN ('applied', 'skipped') ORDER BY number", quick=True
         )
         return [row["checkpoint"] for row in found]
 

@@ -200,13 +200,14 @@ class Ledger:
         """Calls of the whole run that may have made a checkpoint."""
         (row,) = await self._database.read(
             "SELECT count(*) AS count FROM calls"
-            " WHERE kind = 'optim_step' AND (ending IS NULL OR ending = 'confirmed')"
+            " WHERE kind = 'optim_step' AND (ending IS NULL OR ending = 'confirmed')",
+            quick=True,
         )
         return int(row["count"])
 
     async def open_step(self) -> PlannedStep | None:
         """The step that is in hand, or was when the daemon last ended, if there is one."""
-        return await self._database.look(_open_step)
+        return await self._database.look(_open_step, quick=True)
 
     async def _consume(
         self,

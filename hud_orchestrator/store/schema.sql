@@ -78,6 +78,8 @@ CREATE TABLE steps (
 
 -- A step is in hand, applied or skipped once; only what was abandoned or rolled back may be planned again.
 CREATE UNIQUE INDEX one_try_counts ON steps (number) WHERE state NOT IN ('abandoned', 'rolled_back');
+CREATE UNIQUE INDEX one_step_in_hand ON steps (state) WHERE state = 'planned';
+CREATE INDEX steps_by_head ON steps (head_before);
 -- A checkpoint is the work of one step.
 CREATE UNIQUE INDEX one_step_per_checkpoint ON steps (checkpoint) WHERE state IN ('applied', 'rolled_back');
 
@@ -99,6 +101,8 @@ CREATE TABLE calls (
 CREATE UNIQUE INDEX one_optim_step ON calls (step)
     WHERE kind = 'optim_step' AND (ending IS NULL OR ending = 'confirmed');
 
+CREATE INDEX calls_by_step ON calls (step);
+
 -- One row per group with a graded member. No ending means not yet trained on, or not yet finished.
 CREATE TABLE groups (
     number INTEGER PRIMARY KEY,
@@ -114,31 +118,38 @@ CREATE TABLE groups (
     -- What took its step out of the history, or ended it.
     rollback INTEGER REFERENCES rollbacks (id)
 ) STRICT;
-CREATE INDEX groups_by_step ON groups (step);
+CREATE INDEX groups_by_step ON groups (step) WHERE step IS NOT NULL;
 
-CREATE TABLE rollouts (
+-- One row per graded member: what many of them are looked through by, and a document of everything else.
+CREATE TABLE kept_rollouts (
     group_number INTEGER NOT NULL REFERENCES groups (number),
     member       INTEGER NOT NULL,
     trace_id     TEXT NOT NULL,
     outcome      TEXT NOT NULL,
     reward       REAL,
     grade        TEXT,
-    answer       TEXT,
-    samples      TEXT NOT NULL,
     num_tokens   INTEGER NOT NULL,
     version_min  INTEGER,
     version_max  INTEGER,
-    attempts     INTEGER NOT NULL,
-    seconds      REAL NOT NULL,
-    detail       TEXT,
-    phase        TEXT NOT NULL DEFAULT 'teardown',
-    phases       TEXT NOT NULL DEFAULT '{}',
-    remote       INTEGER NOT NULL DEFAULT 0,
-    began_at     TEXT,
-    steps        TEXT NOT NULL DEFAULT '[]',
+    remote       INTEGER NOT NULL,
+    -- Written in one go, by the hundred in each step; what is at its default is not in it.
+    document     TEXT NOT NULL,
     -- Beside the rows, which are long: so they are appended, and not moved about.
     PRIMARY KEY (group_number, member)
 ) STRICT;
+
+CREATE VIEW rollouts AS
+SELECT group_number, member, trace_id, outcome, reward, grade, num_tokens, version_min, version_max, remote,
+       json_extract(document, '$.answer') AS answer,
+       json_extract(document, '$.detail') AS detail,
+       json_extract(document, '$.seconds') AS seconds,
+       coalesce(json_extract(document, '$.attempts'), 1) AS attempts,
+       coalesce(json_extract(document, '$.phase'), 'teardown') AS phase,
+       coalesce(json_extract(document, '$.phases'), '{}') AS phases,
+       strftime('%Y-%m-%dT%H:%M:%f+00:00', json_extract(document, '$.began_at'), 'unixepoch') AS began_at,
+       coalesce(json_extract(document, '$.samples'), '[]') AS samples,
+       coalesce(json_extract(document, '$.steps'), '[]') AS steps
+FROM kept_rollouts;
 
 CREATE TABLE evaluations (
     id         INTEGER PRIMARY KEY,

@@ -11,8 +11,6 @@ import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -34,12 +32,11 @@ from hud_orchestrator.steps import EpisodeStep
 from hud_orchestrator.store.database import Database, rows
 
 COLUMNS = (
-    "group_number", "member", "trace_id", "outcome", "reward", "grade", "answer", "samples", "num_tokens",
-    "version_min", "version_max", "attempts", "seconds", "detail", "phase", "phases", "remote",
-    "began_at", "steps",
+    "group_number", "member", "trace_id", "outcome", "reward", "grade", "num_tokens",
+    "version_min", "version_max", "remote", "document",
 )  # fmt: skip
 ADD_ROLLOUT = (
-    f"INSERT INTO rollouts ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608
+    f"INSERT INTO kept_rollouts ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608
     " ON CONFLICT DO NOTHING"
 )
 BEGIN_GROUP = "INSERT INTO groups (number, task, size) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
@@ -60,6 +57,25 @@ class Judged:
         """Parameters of ``JUDGE_GROUP``."""
         rewards = [rollout.reward for rollout in self.group.rollouts if rollout.reward is not None]
         return (self.ending, self.step, json.dumps(rewards), self.group.number)
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What nothing looks through all rollouts by. A number that is not finite becomes null in it."""
+
+    samples: tuple[Sample, ...]
+    steps: tuple[EpisodeStep, ...]
+    phases: Mapping[Phase, float]
+    phase: Phase = Phase.TEARDOWN
+    seconds: float
+    began_at: float = 0.0
+    """Seconds since 1970, UTC."""
+    attempts: int = 1
+    answer: str | None = None
+    detail: str | None = None
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Document).decode
 
 
 class Trajectories:
@@ -113,7 +129,8 @@ class Trajectories:
         """Groups that were never trained on, in order: finished ones, and what is kept of others."""
         found = await self._database.read(
             "SELECT g.number AS number, g.task AS task, g.size AS size, r.* FROM groups g"
-            " JOIN rollouts r ON r.group_number = g.number WHERE g.ending IS NULL ORDER BY g.number, r.member"
+            " JOIN kept_rollouts r ON r.group_number = g.number"
+            " WHERE g.ending IS NULL ORDER BY g.number, r.member"
         )
         members: dict[int, list[Rollout]] = {}
         for row in found:
@@ -126,7 +143,7 @@ class Trajectories:
         What failed is not among them: it says nothing about the task, and may well work now.
         """
         found = await self._database.read(
-            "SELECT number, ending, step, rewards, (SELECT json_group_array(outcome) FROM rollouts"
+            "SELECT number, ending, step, rewards, (SELECT json_group_array(outcome) FROM kept_rollouts"
             " WHERE group_number = number) AS outcomes FROM groups"
             " WHERE step > ? AND rollback IS NULL AND ending IN (?, ?) ORDER BY number",
             after,
@@ -167,7 +184,7 @@ class Trajectories:
 
     async def outcomes(self) -> Counter[str]:
         """How many training rollouts ended in each way."""
-        found = await self._database.read("SELECT outcome, count(*) AS n FROM rollouts GROUP BY outcome")
+        found = await self._database.read("SELECT outcome, count(*) AS n FROM kept_rollouts GROUP BY outcome")
         return Counter({row["outcome"]: row["n"] for row in found})
 
 
@@ -180,17 +197,6 @@ def _compact(value: object) -> str:
         return json.dumps(value, separators=(",", ":"), default=asdict)
 
 
-def _quickly(value: Mapping[Phase, float] | Sequence[EpisodeStep]) -> str:
-    """As ``_compact``, but a number that is not finite becomes null."""
-    try:
-        return _encode(value).decode()
-    except UnicodeEncodeError:
-        return _compact(msgspec.to_builtins(value))
-
-
-_encode = msgspec.json.Encoder().encode
-
-
 def _text(text: str | None) -> str | None:
     """*text* as SQLite can keep it: a model's or an environment's words may not be whole characters."""
     return None if text is None else text.encode("utf-8", "replace").decode()
@@ -201,92 +207,88 @@ def _group_row(ticket: Ticket) -> tuple[object, ...]:
 
 
 def _rollout_row(rollout: Rollout) -> tuple[object, ...]:
-    versions = [sample.version for sample in rollout.samples]
-    if rollout.dispatched_at is not None:
-        versions.append(rollout.dispatched_at)
+    oldest, newest = _versions(rollout)
     return (
         rollout.ticket.group,
         rollout.ticket.member,
         rollout.trace_id,
-        str(rollout.outcome),
+        rollout.outcome.value,
         rollout.reward,
-        None if rollout.grade is None else _compact(dict(rollout.grade)),
-        _text(rollout.answer),
-        _compact([_sample_facts(sample) for sample in rollout.samples]),
+        None if rollout.grade is None else _grade(rollout.grade),
         rollout.num_tokens,
-        min(versions, default=None),
-        max(versions, default=None),
-        rollout.attempts,
-        rollout.seconds,
-        _text(rollout.detail),
-        str(rollout.phase),
-        _quickly(rollout.phases),
-        int(rollout.remote),
-        _moment(rollout.began_at),
-        _quickly(rollout.steps),
+        oldest,
+        newest,
+        rollout.remote,
+        _document(rollout),
     )
 
 
+def _versions(rollout: Rollout) -> tuple[int | None, int | None]:
+    if len(rollout.samples) == 1 and rollout.dispatched_at is None:
+        version = rollout.samples[0].version
+        return version, version
+    versions = [sample.version for sample in rollout.samples]
+    if rollout.dispatched_at is not None:
+        versions.append(rollout.dispatched_at)
+    return min(versions, default=None), max(versions, default=None)
+
+
+def _grade(frame: Mapping[str, Any]) -> str:
+    frame = dict(frame)
+    text = _encode(frame).decode()
+    # A number that is not finite would be null.
+    return _compact(frame) if "null" in text else text
+
+
+def _document(rollout: Rollout) -> str:
+    document = Document(
+        samples=rollout.samples,
+        steps=rollout.steps,
+        phases=rollout.phases,
+        phase=rollout.phase,
+        seconds=rollout.seconds,
+        began_at=rollout.began_at,
+        attempts=rollout.attempts,
+        answer=_text(rollout.answer),
+        detail=_text(rollout.detail),
+    )
+    try:
+        return _encode(document).decode()
+    except UnicodeEncodeError:
+        return _compact(msgspec.to_builtins(document))
+
+
 def rollout_of(row: sqlite3.Row) -> Rollout:
-    """The rollout in a row of ``rollouts`` with its group's ``number``, ``task`` and ``size``."""
-    task = _task(json.loads(row["task"]))
+    """The rollout in a row of ``kept_rollouts`` with its group's ``number``, ``task`` and ``size``."""
+    task, document = _task(json.loads(row["task"])), _document_of(row["document"])
     return Rollout(
         ticket=Ticket(group=row["number"], member=row["member"], task=task, members=row["size"]),
         trace_id=row["trace_id"],
         outcome=Outcome(row["outcome"]),
-        samples=tuple(_sample(sample) for sample in json.loads(row["samples"])),
+        samples=document.samples,
         reward=row["reward"],
         grade=None if row["grade"] is None else json.loads(row["grade"]),
-        answer=row["answer"],
-        detail=row["detail"],
-        attempts=row["attempts"],
-        seconds=row["seconds"],
-        phase=Phase(row["phase"]),
-        phases={Phase(phase): seconds for phase, seconds in json.loads(row["phases"]).items()},
+        answer=document.answer,
+        detail=document.detail,
+        attempts=document.attempts,
+        seconds=document.seconds,
+        phase=document.phase,
+        phases=document.phases,
         remote=bool(row["remote"]),
-        began_at=_seconds(row["began_at"]),
-        steps=tuple(EpisodeStep.of(step) for step in json.loads(row["steps"])),
+        began_at=document.began_at,
+        steps=document.steps,
         dispatched_at=row["version_min"] if row["remote"] else None,
     )
 
 
-def _moment(seconds: float) -> str:
-    whole, thousandths = divmod(round(seconds * 1000), 1000)
-    return f"{_second(whole)}.{thousandths:03}+00:00"
-
-
-@lru_cache(maxsize=64)
-def _second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
-
-
-def _seconds(moment: str | None) -> float:
-    return 0.0 if moment is None else round(datetime.fromisoformat(moment).timestamp(), 3)
+def _document_of(text: str) -> Document:
+    try:
+        return _decode(text)
+    except msgspec.DecodeError:
+        # Words that are not whole characters, see ``_compact``.
+        return msgspec.convert(json.loads(text), Document)
 
 
 def _task(facts: Mapping[str, Any]) -> Task:
     verifier = facts.get("verifier")
     return Task(**{**facts, "verifier": verifier and _task(verifier)})
-
-
-def _sample_facts(sample: Sample) -> dict[str, object]:
-    # asdict() would copy every token.
-    facts: dict[str, object] = {
-        "prompt_token_ids": sample.prompt_token_ids,
-        "output_token_ids": sample.output_token_ids,
-        "logprobs": sample.logprobs,
-        "version": sample.version,
-    }
-    if sample.unpublished is not None:
-        facts["unpublished"] = sample.unpublished
-    return facts
-
-
-def _sample(facts: Mapping[str, Any]) -> Sample:
-    return Sample(
-        prompt_token_ids=tuple(facts["prompt_token_ids"]),
-        output_token_ids=tuple(facts["output_token_ids"]),
-        logprobs=tuple(facts["logprobs"]),
-        version=facts["version"],
-        unpublished=facts.get("unpublished"),
-    )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from hud_orchestrator.errors import StateError
-from hud_orchestrator.records import Ending
+from hud_orchestrator.records import Ending, Phase
+from hud_orchestrator.steps import EpisodeStep, Source
 from hud_orchestrator.store import database as database_module
+from hud_orchestrator.store.archive import Archive
 from hud_orchestrator.store.database import SCHEMA_VERSION, Database
 from hud_orchestrator.store.history import History
 from hud_orchestrator.store.ledger import Ledger
@@ -120,7 +123,7 @@ def test_who_does_not_hold_the_run_leaves_an_older_store_as_it_is(tmp_path: Path
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("version", [2, 3, 4])
 async def test_a_run_of_an_earlier_version_goes_on_where_it_stood(tmp_path: Path, version: int) -> None:
     database = Database(old_store(tmp_path / "store.db", version))
     ledger, history, trajectories = Ledger(database), History(database), Trajectories(database)
@@ -149,6 +152,21 @@ async def test_a_run_of_an_earlier_version_goes_on_where_it_stood(tmp_path: Path
     with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
         await database.write("INSERT INTO calls (id, step, kind, sent_at) VALUES ('x', 99, 'forward', '')")
     database.close()
+
+
+def test_a_rollout_of_an_earlier_version_is_whole(tmp_path: Path) -> None:
+    path = old_store(tmp_path / "store.db", 4)
+    columns = "answer, detail, seconds, attempts, phase, json(phases), began_at, grade"
+    before = seen_from_outside(path, f"SELECT {columns} FROM rollouts ORDER BY trace_id")
+    Database(path).close()
+
+    assert seen_from_outside(path, f"SELECT {columns} FROM rollouts ORDER BY trace_id") == before
+    rollout = Archive(path).named("0.0").rollout
+    assert (rollout.answer, rollout.grade, rollout.phases) == ("x", {"score": 1.0}, {Phase.ACT: 0.25})
+    assert rollout.began_at == datetime.fromisoformat("2026-01-02T03:04:05.678Z").timestamp()
+    assert rollout.steps == (EpisodeStep(source=Source.TASK, began=0.25, ended=0.5),)
+    failed = Archive(path).named("1.0").rollout
+    assert (failed.detail, failed.phase, failed.attempts) == ("went away", Phase.ACT, 2)
 
 
 async def test_a_run_of_the_first_version_goes_on_where_it_stood(tmp_path: Path) -> None:

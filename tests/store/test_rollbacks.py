@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from hud_orchestrator.errors import OutcomeUnknown
@@ -110,7 +111,8 @@ async def test_what_was_sampled_before_its_policy_was_published_is_of_that_polic
     for number, served in ((7, "c3"), (8, "c2"), (9, None)):
         whole = group(number, version=2)
         members = [
-            replace(one, samples=(replace(one.samples[0], unpublished=served),)) for one in whole.rollouts
+            replace(one, samples=(msgspec.structs.replace(one.samples[0], unpublished=served),))
+            for one in whole.rollouts
         ]
         await store.trajectories.add(replace(whole, rollouts=tuple(members)), ending=None)
 

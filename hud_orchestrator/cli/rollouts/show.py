@@ -39,9 +39,8 @@ def show(
 
 
 def _facts(kept: Kept) -> dict[str, Any]:
-    from dataclasses import asdict
+    import msgspec
 
-    facts = asdict(kept.rollout)
+    facts = msgspec.to_builtins(kept.rollout)
     ticket = facts.pop("ticket")
-    steps = [step.facts() for step in kept.rollout.steps]
-    return {**ticket, **facts, "steps": steps, "step": kept.step, "ending": kept.ending}
+    return {**ticket, **facts, "step": kept.step, "ending": kept.ending}
