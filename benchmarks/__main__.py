@@ -1,6 +1,9 @@
-"""Run every benchmark and print a table; nothing here passes or fails."""
+"""Run benchmarks and print a table of each; nothing here passes or fails."""
 
 from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.table import Table
@@ -13,14 +16,29 @@ from benchmarks.reporting import Told, told
 from benchmarks.store import store
 
 
-def main() -> None:
-    """Measure, then print."""
+def _small() -> Table:
     table = Table("what", "milliseconds of processor time each", "ratio to the first of its kind")
     for rows in (http_clients(), placements(), store()):
         _add(table, rows)
-    Console().print(table)
-    Console().print(_reporting(told()))
-    Console().print(_bookkeeping(bookkeeping()))
+    return table
+
+
+BENCHMARKS: dict[str, Callable[[], Table]] = {
+    "small": _small,
+    "reporting": lambda: _reporting(told()),
+    "bookkeeping": lambda: _bookkeeping(bookkeeping()),
+}
+
+
+def main() -> None:
+    """Measure what is named, or everything, then print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of: {', '.join(BENCHMARKS)}")
+    names = parser.parse_args().names or list(BENCHMARKS)
+    if unknown := sorted(set(names) - set(BENCHMARKS)):
+        parser.error(f"there is no benchmark {unknown[0]!r}; allowed: {', '.join(BENCHMARKS)}")
+    for name in names:
+        Console().print(BENCHMARKS[name]())
 
 
 def _reporting(rows: list[Told]) -> Table:

@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
+import anyio.lowlevel
+
 from hud_orchestrator.errors import KeyRefused, RequestRejected, ServiceUnreachable
 from hud_orchestrator.records import CallId, Ending
 from hud_orchestrator.store.database import Database, rows
@@ -116,6 +118,8 @@ class Ledger:
         """A row for one call, on disk before the body runs; leaving says how it ended."""
         call = CallId(uuid.uuid4().hex)
         opened = OpenCall(id=call)
+        # Who is cancelled sends nothing any more, so there must be no row that says it may have.
+        await anyio.lowlevel.checkpoint_if_cancelled()
         await self._database.write(
             "INSERT INTO calls (id, step, kind, sent_at) VALUES (?, ?, ?, ?)", call, plan, kind, now()
         )

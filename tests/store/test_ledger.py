@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import anyio
 import pytest
 
 from hud_orchestrator.errors import (
@@ -98,10 +99,23 @@ async def test_a_second_optim_step_of_one_step_is_refused_by_the_store(
             raise AssertionError("the body must not run")
 
 
-async def test_a_step_cannot_be_in_hand_twice(ledger: Ledger) -> None:
+async def test_who_is_cancelled_leaves_no_row_of_a_call_that_was_never_sent(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    step = await plan(ledger)
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        async with ledger.one_shot("optim_step", plan=step):
+            raise AssertionError("the body must not run")
+
+    assert seen_from_outside(tmp_path / "store.db", "SELECT ending FROM calls") == []
+
+
+async def test_only_one_step_can_be_in_hand_and_only_once(ledger: Ledger) -> None:
     first = await plan(ledger)
-    with pytest.raises(sqlite3.IntegrityError):
-        await plan(ledger)
+    for number in (1, 2):
+        with pytest.raises(sqlite3.IntegrityError):
+            await plan(ledger, number)
     await ledger.abandoned(first, detail="not applied")
 
     assert await plan(ledger) != first
