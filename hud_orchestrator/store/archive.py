@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from hud_orchestrator.errors import NotFound, StateError
 from hud_orchestrator.records import Rollout
 from hud_orchestrator.store.database import SCHEMA_VERSION
@@ -167,7 +169,7 @@ class Archive:
                     "read it with the program that wrote it, or continue the run with this one"
                 )
             yield connection
-        except (sqlite3.DatabaseError, json.JSONDecodeError) as error:
+        except (sqlite3.DatabaseError, json.JSONDecodeError, msgspec.MsgspecError) as error:
             raise StateError(f"{self._path}: cannot be read: {error}") from error
         finally:
             connection.close()

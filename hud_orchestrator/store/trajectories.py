@@ -197,6 +197,14 @@ def _compact(value: object) -> str:
         return json.dumps(value, separators=(",", ":"), default=asdict)
 
 
+def _quickly(value: Document | dict[str, Any]) -> str:
+    """As ``_compact``, but a number that is not finite becomes null."""
+    try:
+        return _encode(value).decode()
+    except UnicodeEncodeError:
+        return _compact(msgspec.to_builtins(value))
+
+
 def _text(text: str | None) -> str | None:
     """*text* as SQLite can keep it: a model's or an environment's words may not be whole characters."""
     return None if text is None else text.encode("utf-8", "replace").decode()
@@ -234,28 +242,25 @@ def _versions(rollout: Rollout) -> tuple[int | None, int | None]:
 
 
 def _grade(frame: Mapping[str, Any]) -> str:
-    frame = dict(frame)
-    text = _encode(frame).decode()
-    # A number that is not finite would be null.
-    return _compact(frame) if "null" in text else text
+    # Environments may say anything in it, and it is kept as they said it.
+    text = _quickly(dict(frame))
+    return _compact(dict(frame)) if "null" in text else text
 
 
 def _document(rollout: Rollout) -> str:
-    document = Document(
-        samples=rollout.samples,
-        steps=rollout.steps,
-        phases=rollout.phases,
-        phase=rollout.phase,
-        seconds=rollout.seconds,
-        began_at=rollout.began_at,
-        attempts=rollout.attempts,
-        answer=_text(rollout.answer),
-        detail=_text(rollout.detail),
+    return _quickly(
+        Document(
+            samples=rollout.samples,
+            steps=rollout.steps,
+            phases=rollout.phases,
+            phase=rollout.phase,
+            seconds=rollout.seconds,
+            began_at=rollout.began_at,
+            attempts=rollout.attempts,
+            answer=_text(rollout.answer),
+            detail=_text(rollout.detail),
+        )
     )
-    try:
-        return _encode(document).decode()
-    except UnicodeEncodeError:
-        return _compact(msgspec.to_builtins(document))
 
 
 def rollout_of(row: sqlite3.Row) -> Rollout:
