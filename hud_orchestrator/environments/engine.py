@@ -43,6 +43,7 @@ class Engine:
         self._no_answer = requests.RequestException
         self._gpus = docker.types.DeviceRequest
         self._run = run
+        self._closed = False
         self._starting: set[str] = set()
         self._unwanted: set[str] = set()
         """Containers that are to be removed, and are still being made."""
@@ -54,7 +55,8 @@ class Engine:
             ) from error
 
     def close(self) -> None:
-        """Close its connections, unless a thread is still starting what it will have to remove."""
+        """Close its connections, or leave that to a thread that still starts what it will have to remove."""
+        self._closed = True
         if not self._starting:
             self._client.close()
 
@@ -128,6 +130,8 @@ class Engine:
             self._unwanted.discard(name)
             self._remove(name)
         self._starting.discard(name)
+        if self._closed and not self._starting:
+            self._client.close()
 
     def _remove(self, name: str) -> None:
         with self._refused(f"container {name}"):
