@@ -6,6 +6,7 @@ ledger is kept in memory, by the event loop itself and without a thread, as the 
 planned; of groups and rollouts nothing is kept at all. So the difference is everything that a person pays
 for: rows made, threads crossed, commits, the disk.
 
+It is the quickstart as it is, with what it reports of each rollout, but without evaluations on the way.
 Both runs do the same work, token for token: their policy is left as it is, by a learning rate of nearly
 nothing. What the machine does meanwhile they share, as they are half a second apart; and as each of them has
 the store in half of the steps, it does not count if one of them is slower for as long as it lives. Pairs

@@ -125,13 +125,15 @@ class Engine:
         self._remove(name)
 
     def _started(self, name: str) -> None:
-        # Its episode may have been over before it was there, and then removing it found nothing.
-        if name in self._unwanted:
-            self._unwanted.discard(name)
-            self._remove(name)
-        self._starting.discard(name)
-        if self._closed and not self._starting:
-            self._client.close()
+        try:
+            # Its episode may have been over before it was there, and then removing it found nothing.
+            if name in self._unwanted:
+                self._unwanted.discard(name)
+                self._remove(name)
+        finally:
+            self._starting.discard(name)
+            if self._closed and not self._starting:
+                self._client.close()
 
     def _remove(self, name: str) -> None:
         with self._refused(f"container {name}"):
