@@ -16,7 +16,7 @@ from benchmarks.reporting import Told, told
 from benchmarks.store import store
 
 
-def _small() -> Table:
+def _parts() -> Table:
     table = Table("what", "milliseconds of processor time each", "ratio to the first of its kind")
     for rows in (http_clients(), placements(), store()):
         _add(table, rows)
@@ -24,7 +24,7 @@ def _small() -> Table:
 
 
 BENCHMARKS: dict[str, Callable[[], Table]] = {
-    "small": _small,
+    "parts": _parts,
     "reporting": lambda: _reporting(told()),
     "bookkeeping": lambda: _bookkeeping(bookkeeping()),
 }

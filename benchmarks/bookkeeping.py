@@ -2,9 +2,9 @@
 
 Two runs of the real daemon on one embedded service take turns: a step of the one, then the same step of the
 other. In one of the two, by chance, the step is done with the store, and in the other without it: then the
-ledger is kept in memory, by the event loop itself and without a thread, as the daemon reads back what it has
-planned; of groups and rollouts nothing is kept at all. So the difference is everything that a person pays
-for: rows made, threads crossed, commits, the disk.
+ledger is kept in memory, as the daemon reads back what it has planned, and nothing is waited for; of groups
+and rollouts nothing is kept at all. So the difference is everything that a person pays for: rows made,
+commits, the disk, and a thread where one is needed.
 
 It is the quickstart as it is, with what it reports of each rollout, but without evaluations on the way.
 Both runs do the same work, token for token: their policy is left as it is, by a learning rate of nearly

@@ -159,7 +159,7 @@ class Ticket:
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One model turn."""
+    """One model turn. Like a step of an episode, it is written down by what does it quickest."""
 
     prompt_token_ids: tuple[int, ...]
     output_token_ids: tuple[int, ...]

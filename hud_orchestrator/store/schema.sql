@@ -78,6 +78,7 @@ CREATE TABLE steps (
 
 -- A step is in hand, applied or skipped once; only what was abandoned or rolled back may be planned again.
 CREATE UNIQUE INDEX one_try_counts ON steps (number) WHERE state NOT IN ('abandoned', 'rolled_back');
+-- One step is in hand at a time.
 CREATE UNIQUE INDEX one_step_in_hand ON steps (state) WHERE state = 'planned';
 CREATE INDEX steps_by_head ON steps (head_before);
 -- A checkpoint is the work of one step.
@@ -100,7 +101,6 @@ CREATE TABLE calls (
 -- Another optim_step for a step is possible only when the last one provably changed nothing.
 CREATE UNIQUE INDEX one_optim_step ON calls (step)
     WHERE kind = 'optim_step' AND (ending IS NULL OR ending = 'confirmed');
-
 CREATE INDEX calls_by_step ON calls (step);
 
 -- One row per group with a graded member. No ending means not yet trained on, or not yet finished.
@@ -120,7 +120,7 @@ CREATE TABLE groups (
 ) STRICT;
 CREATE INDEX groups_by_step ON groups (step) WHERE step IS NOT NULL;
 
--- One row per graded member: what many of them are looked through by, and a document of everything else.
+-- One row per graded member: what they are searched and counted by, and a document of everything else.
 CREATE TABLE kept_rollouts (
     group_number INTEGER NOT NULL REFERENCES groups (number),
     member       INTEGER NOT NULL,
@@ -145,10 +145,10 @@ SELECT group_number, member, trace_id, outcome, reward, grade, num_tokens, versi
        json_extract(document, '$.seconds') AS seconds,
        coalesce(json_extract(document, '$.attempts'), 1) AS attempts,
        coalesce(json_extract(document, '$.phase'), 'teardown') AS phase,
-       coalesce(json_extract(document, '$.phases'), '{}') AS phases,
+       json_extract(document, '$.phases') AS phases,
        strftime('%Y-%m-%dT%H:%M:%f+00:00', json_extract(document, '$.began_at'), 'unixepoch') AS began_at,
-       coalesce(json_extract(document, '$.samples'), '[]') AS samples,
-       coalesce(json_extract(document, '$.steps'), '[]') AS steps
+       json_extract(document, '$.samples') AS samples,
+       json_extract(document, '$.steps') AS steps
 FROM kept_rollouts;
 
 CREATE TABLE evaluations (

@@ -10,11 +10,10 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from pydantic_core import to_json
 
 from hud_orchestrator.records import (
     Dropped,
@@ -60,7 +59,7 @@ class Judged:
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What nothing looks through all rollouts by. A number that is not finite becomes null in it."""
+    """What rollouts are neither searched nor counted by. A number that is not finite becomes null in it."""
 
     samples: tuple[Sample, ...]
     steps: tuple[EpisodeStep, ...]
@@ -188,21 +187,19 @@ class Trajectories:
         return Counter({row["outcome"]: row["n"] for row in found})
 
 
-def _compact(value: object) -> str:
+def _json(value: Document | Task | dict[str, Any]) -> str:
+    """Compact JSON; a number that is not finite becomes null."""
     try:
         # Several times as quick as the standard library's, and this is most of what a rollout costs here.
-        return to_json(value).decode()
-    except ValueError:
-        # A model's or an environment's words may not be whole characters.
-        return json.dumps(value, separators=(",", ":"), default=asdict)
-
-
-def _quickly(value: Document | dict[str, Any]) -> str:
-    """As ``_compact``, but a number that is not finite becomes null."""
-    try:
         return _encode(value).decode()
     except UnicodeEncodeError:
-        return _compact(msgspec.to_builtins(value))
+        # A model's or an environment's words may not be whole characters.
+        return _whole(value)
+
+
+def _whole(value: Document | Task | dict[str, Any]) -> str:
+    """Compact JSON as the standard library reads and writes it: half characters and NaN too."""
+    return json.dumps(msgspec.to_builtins(value), separators=(",", ":"))
 
 
 def _text(text: str | None) -> str | None:
@@ -211,11 +208,13 @@ def _text(text: str | None) -> str | None:
 
 
 def _group_row(ticket: Ticket) -> tuple[object, ...]:
-    return (ticket.group, _compact(ticket.task), ticket.members)
+    return (ticket.group, _json(ticket.task), ticket.members)
 
 
 def _rollout_row(rollout: Rollout) -> tuple[object, ...]:
-    oldest, newest = _versions(rollout)
+    versions = [sample.version for sample in rollout.samples]
+    if rollout.dispatched_at is not None:
+        versions.append(rollout.dispatched_at)
     return (
         rollout.ticket.group,
         rollout.ticket.member,
@@ -224,31 +223,22 @@ def _rollout_row(rollout: Rollout) -> tuple[object, ...]:
         rollout.reward,
         None if rollout.grade is None else _grade(rollout.grade),
         rollout.num_tokens,
-        oldest,
-        newest,
+        min(versions, default=None),
+        max(versions, default=None),
         rollout.remote,
         _document(rollout),
     )
 
 
-def _versions(rollout: Rollout) -> tuple[int | None, int | None]:
-    if len(rollout.samples) == 1 and rollout.dispatched_at is None:
-        version = rollout.samples[0].version
-        return version, version
-    versions = [sample.version for sample in rollout.samples]
-    if rollout.dispatched_at is not None:
-        versions.append(rollout.dispatched_at)
-    return min(versions, default=None), max(versions, default=None)
-
-
 def _grade(frame: Mapping[str, Any]) -> str:
-    # Environments may say anything in it, and it is kept as they said it.
-    text = _quickly(dict(frame))
-    return _compact(dict(frame)) if "null" in text else text
+    facts = dict(frame)
+    text = _json(facts)
+    # Environments may say anything in it, and a number that is not finite is kept as one.
+    return _whole(facts) if "null" in text else text
 
 
 def _document(rollout: Rollout) -> str:
-    return _quickly(
+    return _json(
         Document(
             samples=rollout.samples,
             steps=rollout.steps,
@@ -290,7 +280,7 @@ def _document_of(text: str) -> Document:
     try:
         return _decode(text)
     except msgspec.DecodeError:
-        # Words that are not whole characters, see ``_compact``.
+        # Words that are not whole characters, see ``_json``.
         return msgspec.convert(json.loads(text), Document)
 
 

@@ -33,10 +33,10 @@ SELECT group_number, member, trace_id, outcome, reward, grade, num_tokens, versi
        json_extract(document, '$.seconds') AS seconds,
        coalesce(json_extract(document, '$.attempts'), 1) AS attempts,
        coalesce(json_extract(document, '$.phase'), 'teardown') AS phase,
-       coalesce(json_extract(document, '$.phases'), '{}') AS phases,
+       json_extract(document, '$.phases') AS phases,
        strftime('%Y-%m-%dT%H:%M:%f+00:00', json_extract(document, '$.began_at'), 'unixepoch') AS began_at,
-       coalesce(json_extract(document, '$.samples'), '[]') AS samples,
-       coalesce(json_extract(document, '$.steps'), '[]') AS steps
+       json_extract(document, '$.samples') AS samples,
+       json_extract(document, '$.steps') AS steps
 FROM kept_rollouts;
 
 CREATE UNIQUE INDEX one_step_in_hand ON steps (state) WHERE state = 'planned';
