@@ -50,12 +50,12 @@ def _reporting(rows: list[Told]) -> Table:
 
 def _bookkeeping(found: Bookkeeping) -> Table:
     table = Table("a step of the quickstart, with the ledger and the store", "")
-    lower, median, upper = found.ratios
+    lower, upper = found.quartiles
     for what, value in {
         "seconds with them": f"{found.with_s:.3f}",
         "seconds without": f"{found.without_s:.3f}",
-        "ratio, median of pairs, and its standard error": f"{median:.4f} +- {found.error:.4f}",
-        "ratio, quartiles of pairs": f"{lower:.3f} to {upper:.3f}",
+        "ratio, and its standard error": f"{found.ratio:.4f} +- {found.error:.4f}",
+        "quartiles of the ratios of pairs": f"{lower:.3f} to {upper:.3f}",
         "a step waits for the store": f"{found.waited:.2%} of the time",
         "the store is at work": f"{found.busy:.2%} of the time",
         "and uses a processor": f"{found.cpu:.2%} of the time",

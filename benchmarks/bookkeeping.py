@@ -10,8 +10,9 @@ It is the quickstart as it is, with what it reports of each rollout, but without
 Both runs do the same work, token for token: their policy is left as it is, by a learning rate of nearly
 nothing. What the machine does meanwhile they share, as they are half a second apart; and as each of them has
 the store in half of the steps, it does not count if one of them is slower for as long as it lives. Pairs
-differ by a tenth either way, and some by far more: so of the ratios of all pairs the median counts. Whether
-launches differ by more than the standard error of one of them takes several to tell.
+differ by a tenth either way, and some by far more: so the ratio is the estimate by Hodges and Lehmann, the
+median of the means of any two pairs, which far ones move no more than they move a median, and which is nearly
+as exact as a mean. Whether launches differ by more than the error of one of them takes several to tell.
 
 The store is also watched at work: the share of the time that a step waits for it, which is when the last of
 its rollouts is written and whenever the training stage asks for something, and the share that it is busy.
@@ -20,6 +21,7 @@ The rows are made before it is asked, and are in the ratio alone.
 
 from __future__ import annotations
 
+import math
 import random
 import sqlite3
 import tempfile
@@ -28,8 +30,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import combinations_with_replacement
 from pathlib import Path
-from statistics import fmean, median, quantiles, stdev
+from statistics import fmean, median, quantiles
 from typing import Any, TypeVar, cast
 from unittest.mock import patch
 
@@ -59,8 +62,6 @@ WITH, WITHOUT = "with", "without"
 STEPS = 250
 WARM_UP = 10
 """Steps of each run that are not counted."""
-DRAWS = 1000
-"""Of as many pairs as there are, to see how far the median depends on which there are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,10 +71,12 @@ class Bookkeeping:
     with_s: float
     """Mean wall time of a step."""
     without_s: float
-    ratios: tuple[float, float, float]
-    """Of the one to the other, in pairs: lower quartile, median, upper."""
+    ratio: float
+    """Of the one to the other, by pairs."""
     error: float
-    """Standard error of that median."""
+    """Standard error of that."""
+    quartiles: tuple[float, float]
+    """Of the ratios of the pairs."""
     waited: float
     """Share of the time that a step waits for the store."""
     busy: float
@@ -105,17 +108,32 @@ async def _measured(directory: Path) -> Bookkeeping:
     pairs = list(zip(turns.seconds[WITH][WARM_UP:], turns.seconds[WITHOUT][WARM_UP:], strict=True))
     watched = [stores[name].watched for name in RUNS]
     ratios = [one / other for one, other in pairs]
-    lower, middle, upper = quantiles(ratios, n=4)
-    draw = random.Random(0)  # noqa: S311
+    ratio, error = hodges_lehmann(ratios)
+    lower, _, upper = quantiles(ratios, n=4)
     return Bookkeeping(
         with_s=fmean(one for one, _ in pairs),
         without_s=fmean(other for _, other in pairs),
-        ratios=(lower, middle, upper),
-        error=stdev(median(draw.choices(ratios, k=len(ratios))) for _ in range(DRAWS)),
+        ratio=ratio,
+        error=error,
+        quartiles=(lower, upper),
         waited=sum(one.waited_s for one in watched) / sum(one.seconds for one in watched),
         busy=sum(one.busy_s for one in watched) / sum(one.seconds for one in watched),
         cpu=sum(one.cpu_s for one in watched) / sum(one.seconds for one in watched),
     )
+
+
+def hodges_lehmann(ratios: Sequence[float]) -> tuple[float, float]:
+    """What *ratios* lie around, and its standard error.
+
+    The median of the means of any two of their logarithms (Hodges and Lehmann, 1963, "Estimates of location
+    based on rank tests"). Its error is half the interval that Wilcoxon's signed ranks give at one standard
+    deviation: so many of the ordered means to either side.
+    """
+    logs, many = [math.log(ratio) for ratio in ratios], len(ratios)
+    means = sorted((one + other) / 2 for one, other in combinations_with_replacement(logs, 2))
+    aside = math.sqrt(many * (many + 1) * (2 * many + 1) / 24)
+    low, high = (math.exp(means[round((len(means) - 1) / 2 + side)]) for side in (-aside, aside))
+    return math.exp(median(means)), (high - low) / 2
 
 
 async def _run(directory: Path, name: str, addresses: Addresses, disk: SomeSteps, turns: Turns) -> None:
