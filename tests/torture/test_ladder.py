@@ -31,7 +31,7 @@ async def idle():
 async def second_try():
     """Hangs at its first start, and needs a while at its second."""
     begun.append(1)
-    await anyio.sleep(10**6 if len(begun) == 1 else 0.5)
+    await anyio.sleep(10**6 if len(begun) == 1 else 1.5)
     yield "go"
     yield 1.0
 
@@ -72,23 +72,23 @@ async def test_a_task_may_give_its_agent_less_time_than_the_run_file(calm: InPro
 
 
 async def test_an_agent_that_is_cut_short_leaves_the_reserve_to_the_grader(calm: InProcess) -> None:
-    limits = Limits(deadline_s=1.5, grading_reserve_s=1, infrastructure_retries=0)
+    limits = Limits(deadline_s=3, grading_reserve_s=2, infrastructure_retries=0)
 
     (done,) = await attempted(calm, limits, ticket("idle", agent_timeout_s=60))
 
     assert (done.outcome, done.reward) == (Outcome.CUT_SHORT, 0.5)
-    assert 0.3 <= done.phases[Phase.ACT] <= 1.2
+    assert 0.3 <= done.phases[Phase.ACT] <= 1.7
 
 
 async def test_an_environment_that_hung_at_its_start_is_tried_again_with_a_whole_ladder(
     calm: InProcess,
 ) -> None:
-    limits = Limits(deadline_s=1.4, grading_reserve_s=0.2, start_s=1, infrastructure_retries=1, group_s=20)
+    limits = Limits(deadline_s=3, grading_reserve_s=0.2, start_s=2, infrastructure_retries=1, group_s=20)
 
     (done,) = await attempted(calm, limits, ticket("second_try"))
 
     assert (done.outcome, done.attempts, done.reward) == (Outcome.FINISHED, 2, 1.0)
-    assert done.phases[Phase.START] >= 1.5  # of both attempts, more than one ladder has
+    assert done.phases[Phase.START] > limits.deadline_s  # of both attempts, more than one ladder has
 
 
 async def test_no_attempt_is_made_again_past_the_groups_time(calm: InProcess) -> None:
@@ -112,7 +112,7 @@ async def test_at_the_end_of_a_groups_time_members_are_cut_short_and_graded_or_d
         Outcome.CUT_SHORT, Outcome.CUT_SHORT, Outcome.NOT_BEGUN, Outcome.NOT_BEGUN
     ]  # fmt: skip
     assert [one.reward for one in done] == [0.5, 0.5, None, None]
-    assert done[1].phases[Phase.ACT] <= 1 < 1.4 <= done[0].phases[Phase.ACT]
+    assert done[1].phases[Phase.ACT] < 1 < done[0].phases[Phase.ACT]
     assert "2.5 s of its group" in str(done[3].detail)
 
 
