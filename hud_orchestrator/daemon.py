@@ -33,7 +33,15 @@ from hud_orchestrator.config.resolved import resolved_lines
 from hud_orchestrator.config.run import RunFile
 from hud_orchestrator.directory import RunDirectory, write_atomically
 from hud_orchestrator.embedded import Addresses
-from hud_orchestrator.errors import ConfigError, ExitCode, RunPaused, StateUnwritable, exit_code_of, leaves
+from hud_orchestrator.errors import (
+    ConfigError,
+    ExitCode,
+    RunPaused,
+    StateError,
+    StateUnwritable,
+    exit_code_of,
+    leaves,
+)
 from hud_orchestrator.feedback import Drain, PolicyCell
 from hud_orchestrator.metrics import Scoreboard
 from hud_orchestrator.rounds import order_of, restore_board, train_to_the_end
@@ -72,7 +80,7 @@ async def run_daemon(loaded: LoadedRun, *, board: Scoreboard, edges: Edges = REA
         try:
             logs.copy_to(directory.log)
             store = Store.over(database)
-            await _same_run(loaded.run, store.history)
+            await _same_run(loaded.run, store.history, directory)
             write_atomically(directory.config, "\n".join(resolved_lines(loaded.run, loaded.origins)) + "\n")
             return await _session(loaded, directory, store, board, edges)
         finally:
@@ -115,8 +123,9 @@ async def _until_the_end(
     await _heed_pauses(store.firings)
     drain = Drain()
     finished, in_time = False, None
-    with drain.interruptible() as everything:
-        async with anyio.create_task_group() as guards:
+    # A drain may cut off everything but the watch: what is started then takes a while to end.
+    async with anyio.create_task_group() as guards:
+        with drain.interruptible() as everything:
             guards.start_soon(
                 lambda: watch_signals(drain, everything, drain_s=loaded.run.run.drain_s, board=board),
                 name="signals",
@@ -127,7 +136,7 @@ async def _until_the_end(
                         await train_to_the_end(pipeline)
                 finished = not drain.requested or await _complete(loaded.run, store)
                 in_time = anyio.current_time() < everything.deadline
-            guards.cancel_scope.cancel("the run is over")
+        guards.cancel_scope.cancel("the run is over")
     await _heed_pauses(store.firings)
     if finished:
         return ExitCode.DONE
@@ -268,15 +277,22 @@ async def _transports(
     ]
 
 
-async def _same_run(run: RunFile, history: History) -> None:
-    """Refuse to continue one run with the run file of another.
+async def _same_run(run: RunFile, history: History, directory: RunDirectory) -> None:
+    """Refuse to continue one run with the run file of another, or what has lost its store.
 
     Raises:
         ConfigError: seed, service, slug or base differ from what the directory was begun with.
+        StateError: it was begun with another store, which is not there.
     """
     now = {"seed": run.run.seed, "service": run.service, "slug": run.model.slug, "base": run.model.base}
     text = await history.get("identity")
     if text is None:
+        # The store says what run it is before the file does. Without it all steps would be taken once more.
+        if directory.config.exists():
+            raise StateError(
+                f"{directory.store}: is missing or empty, and {directory.config.name} is of a run that "
+                "was begun here; put it back, or use --fresh to set the directory aside and begin anew"
+            )
         await history.set("identity", json.dumps(now))
     elif (before := json.loads(text)) != now:
         changed = ", ".join(

@@ -47,7 +47,6 @@ async def service(loaded: LoadedRun, directory: RunDirectory) -> AsyncGenerator[
             api_key=settings.api_key,
         )
         return
-    directory.service.mkdir(exist_ok=True)
     base = base_model(loaded)
     settings_for_child = {
         "state_dir": str(directory.service.absolute()),

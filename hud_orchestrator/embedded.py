@@ -7,6 +7,7 @@ that happens, the child reads its end and stops.
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import json
 import os
@@ -24,7 +25,13 @@ import anyio.abc
 from anyio.streams.buffered import BufferedByteReceiveStream
 from pydantic import SecretStr
 
-from hud_orchestrator.errors import ConfigError, RunFailed, ServiceUnreachable
+from hud_orchestrator.errors import (
+    ConfigError,
+    RunFailed,
+    ServiceUnreachable,
+    StateInUse,
+    StateUnwritable,
+)
 from hud_orchestrator.logs import get_logger
 
 STOP_S = 20.0
@@ -34,6 +41,9 @@ STATE_WAIT_S = 60.0
 """Seconds for the child of a daemon that was killed to finish its step in hand and leave the state."""
 
 LINE_LIMIT = 65536
+
+UNUSABLE = {error.exit_code: error for error in (StateInUse, StateUnwritable)}
+"""What is wrong with its state, by what the child says of it."""
 
 NEEDED = ("torch", "transformers", "peft", "starlette", "uvicorn")
 
@@ -59,20 +69,23 @@ async def embedded_service(settings: dict[str, Any], *, log_file: Path) -> Async
 
     Raises:
         ConfigError: what it needs is not installed.
+        StateInUse: another service does not leave its state.
+        StateUnwritable: its state or its log cannot be written.
         RunFailed: it could not start.
         ServiceUnreachable: it ended while it was needed.
     """
     check_installed()
     key = SecretStr(secrets.token_urlsafe(24))
-    with log_file.open("ab") as errors:
-        ours = {
-            "api_key": key.get_secret_value(),
-            "leases_outlive": False,
-            "state_wait_s": STATE_WAIT_S,
-        }
-        process = await _spawn({**settings, **ours}, errors)
+    ours = {"api_key": key.get_secret_value(), "leases_outlive": False, "state_wait_s": STATE_WAIT_S}
+    state = settings["state_dir"]
+    waits = in_use(Path(state))
+    with _opened(log_file) as errors:
+        process = await _spawn(errors, threads=settings["local"]["threads"])
     stopping = anyio.Event()
     try:
+        if waits:
+            log.warning("service.waiting", state=state, reason="another one has it", limit_s=STATE_WAIT_S)
+        await _instruct(process, {**settings, **ours})
         url = await _ready(process, log_file)
         log.info("service.started", pid=process.pid, url=url)
         async with anyio.create_task_group() as watch:
@@ -101,19 +114,44 @@ def check_installed() -> None:
         )
 
 
-async def _spawn(settings: dict[str, Any], errors: IO[bytes]) -> anyio.abc.Process:
-    threads = str(settings["local"]["threads"])
-    process = await anyio.open_process(
+def in_use(state: Path) -> bool:
+    """Whether a service that runs has the state directory."""
+    try:
+        file = (state / "lock").open("a")
+    except OSError:
+        return False  # the service says better what is wrong with it
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+def _opened(log_file: Path) -> IO[bytes]:
+    try:
+        log_file.parent.mkdir(exist_ok=True)
+        return log_file.open("ab")
+    except OSError as error:
+        raise StateUnwritable(
+            f"{log_file}: cannot be written: {error.strerror}; mend permissions or free some space"
+        ) from error
+
+
+async def _spawn(errors: IO[bytes], *, threads: int) -> anyio.abc.Process:
+    return await anyio.open_process(
         [sys.executable, "-m", "hud_orchestrator.local"],
         stderr=errors,
         # A session of its own: Ctrl-C in the terminal is for the daemon, which drains first.
         start_new_session=True,
-        env={**_without_keys(), "OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"},
+        env={**_without_keys(), "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"},
     )
+
+
+async def _instruct(process: anyio.abc.Process, settings: dict[str, Any]) -> None:
     assert process.stdin is not None
     with suppress(anyio.BrokenResourceError):  # it died; what it printed says why
         await process.stdin.send(json.dumps(settings).encode() + b"\n")
-    return process
 
 
 def _without_keys() -> dict[str, str]:
@@ -131,7 +169,8 @@ async def _ready(process: anyio.abc.Process, log_file: Path) -> str:
     if "url" in said:
         return str(said["url"])
     reason = said.get("error") or f"it ended without a word; read {log_file}"
-    raise RunFailed(f"the embedded service did not start: {reason}")
+    raised = UNUSABLE.get(said.get("exit_code"), RunFailed)
+    raise raised(f"the embedded service did not start: {reason}")
 
 
 async def _watch(process: anyio.abc.Process, stopping: anyio.Event, log_file: Path) -> None:

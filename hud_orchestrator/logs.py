@@ -25,6 +25,7 @@ EVENTS = frozenset(
         # the service
         "service.started",
         "service.stopped",
+        "service.waiting",
         "model.awaited",
         "model.forked",
         "model.found",

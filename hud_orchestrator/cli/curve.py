@@ -15,13 +15,13 @@ EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 def curve(
-    directory: Annotated[
-        Path, typer.Argument(help="A run directory, such as runs/quickstart.", metavar="RUN")
-    ],
+    run: Annotated[Path, typer.Argument(help="A run's directory, or its name below runs/.", metavar="RUN")],
 ) -> None:
     """Draw the held-out reward of every evaluation and the training reward of every step."""
     from hud_orchestrator.cli.live import sparkline
+    from hud_orchestrator.cli.rollouts.place import RUNS
 
+    directory = run if run.exists() or not (RUNS / run).is_dir() else RUNS / run
     lines = _present(_metrics(directory / "metrics.jsonl"))
     evaluations = [(line["step"], line["reward"]) for line in lines if line["kind"] == "evaluation"]
     rewards = [line["reward_mean"] for line in lines if line["kind"] == "step"]

@@ -37,12 +37,14 @@ def show_ending(loaded: LoadedRun, summary: Summary) -> None:
 
 def next_command(loaded: LoadedRun, summary: Summary) -> str:
     """What a person would want to type now."""
-    config = shlex.quote(_relative(loaded))
+    again = f"hud-orchestrate run {shlex.quote(_relative(loaded))}"
+    again += "".join(f" --set {shlex.quote(override)}" for override in loaded.overrides)
     if summary.exit_code != ExitCode.DONE:
-        return f"hud-orchestrate run {config}"
+        return again
     if loaded.run.service == "local":
         return f"hud-orchestrate serve --state {shlex.quote(str(loaded.run.directory / 'service'))}"
-    return f"hud-orchestrate run {config} --set run.steps={summary.steps_wanted * 2}"
+    # Of several values for a key the last one holds.
+    return f"{again} --set run.steps={summary.steps_wanted * 2}"
 
 
 def _relative(loaded: LoadedRun) -> str:

@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from hud_orchestrator.directory import RunDirectory
 
 
+UNREADABLE = "a run whose store cannot be read"
+
+
 def begin_anew(directory: RunDirectory, *, yes: bool) -> None:
     """Set what *directory* holds aside, and say where it is.
 
@@ -32,9 +35,8 @@ def _confirm(directory: RunDirectory) -> None:
         return
     fact = f"{directory.path}: --fresh would set aside {held}"
     if not sys.stdin.isatty():
-        raise ConfigError(
-            f"{fact}; add --yes, leave --fresh out to continue that run, or choose another run.name"
-        )
+        continues = "" if held == UNREADABLE else "leave --fresh out to continue that run, "
+        raise ConfigError(f"{fact}; add --yes, {continues}or choose another run.name")
     print(f"{fact}: go on? [y/N] ", end="", file=sys.stderr, flush=True)
     if input().strip().lower() not in ("y", "yes"):
         raise ConfigError("not confirmed; nothing was changed")
@@ -50,5 +52,5 @@ def _held(directory: RunDirectory) -> str | None:
     try:
         steps, rollouts = Archive(directory.store).counts()
     except StateError:
-        return "a run whose store cannot be read"
+        return UNREADABLE
     return f"a run of {steps} steps and {rollouts} rollouts" if steps or rollouts else None

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 EPILOG = (
     "It is written down in the run's store, and done by the daemon: by one that runs, after the step in "
     "hand; otherwise by the next hud-orchestrate run, before anything else. Exit codes: 0 written down, "
-    "1 the store cannot be read, 2 usage, or there is no such step, 74 the store cannot be written."
+    "1 the store cannot be read, 2 usage, there is no such step, or it is to go back to another one already, "
+    "74 the store cannot be written."
 )
 
 
@@ -57,9 +58,13 @@ def rollback(
         try:
             store = Store.over(database)
             before = await store.rollbacks.asked()
-            asked = before or await store.rollbacks.ask(
-                await _target(store.history, to=to, steps=steps), reason="asked for"
-            )
+            target = await _target(store.history, to=to, steps=steps)
+            if before is not None and before.target != target:
+                raise ConfigError(
+                    f"{directory}: is to go back to {_place(before.target)} already, and not to "
+                    f"{_place(target)}; ask again when that is done"
+                )
+            asked = before or await store.rollbacks.ask(target, reason="asked for")
         finally:
             database.close()
         _tell(directory, asked, new=before is None)
@@ -84,10 +89,14 @@ async def _target(history: History, *, to: str | None, steps: int | None) -> Tar
     return target
 
 
+def _place(target: Target) -> str:
+    return f"step {target.step}, checkpoint {target.checkpoint}"
+
+
 def _tell(directory: Path, asked: Rollback, *, new: bool) -> None:
     from hud_orchestrator.directory import RunDirectory
 
-    place = f"step {asked.target.step}, checkpoint {asked.target.checkpoint}"
+    place = _place(asked.target)
     print(f"{directory}: goes back to {place}" if new else f"{directory}: is to go back to {place} already")
     holder = RunDirectory(directory).holder()
     if holder is None:

@@ -34,6 +34,8 @@ class LoadedRun:
     path: Path
     origins: Mapping[str, str]
     warnings: tuple[str, ...]
+    overrides: tuple[str, ...] = ()
+    """``key=value``, as they were laid over it."""
 
     def resolve(self, named: str | Path) -> Path:
         """Make an absolute path of a file that the run file names: relative to the run file."""
@@ -60,7 +62,9 @@ def load(path: Path, *, overrides: Sequence[str] = ()) -> LoadedRun:
     found = origins(document, path.name)
     given = [key for key, origin in found.items() if origin != "default"]
     warnings = tuple(located(doubt, document).shown(file) for doubt in doubts(run, given))
-    return LoadedRun(run=run, path=path.absolute(), origins=found, warnings=warnings)
+    return LoadedRun(
+        run=run, path=path.absolute(), origins=found, warnings=warnings, overrides=tuple(overrides)
+    )
 
 
 def _checked(document: Document, path: Path) -> RunFile:

@@ -16,7 +16,7 @@ import uvloop
 from pydantic import ValidationError
 
 from hud_orchestrator import logs
-from hud_orchestrator.errors import OrchestratorError
+from hud_orchestrator.errors import ExitCode, OrchestratorError, exit_code_of
 from hud_orchestrator.heap import quiet_heap
 from hud_orchestrator.local.serve import serve_until_told
 from hud_orchestrator.local.settings import ServiceSettings
@@ -33,9 +33,9 @@ def main() -> int:
         first = error.errors(include_url=False)[0]
         return _complain(f"settings: {'.'.join(map(str, first['loc']))}: {first['msg']}")
     except BaseExceptionGroup as group:
-        return _complain(_reason(group))
+        return _complain(_reason(group), code=exit_code_of(group))
     except (OrchestratorError, OSError) as error:
-        return _complain(str(error))
+        return _complain(str(error), code=exit_code_of(error))
     return 0
 
 
@@ -63,11 +63,11 @@ def _reason(group: BaseExceptionGroup[BaseException]) -> str:
     return str(leaf) or type(leaf).__name__
 
 
-def _complain(reason: str) -> int:
-    _say({"error": " ".join(reason.split())})
+def _complain(reason: str, *, code: ExitCode = ExitCode.RUN_FAILED) -> int:
+    _say({"error": " ".join(reason.split()), "exit_code": int(code)})
     return 1
 
 
-def _say(line: dict[str, str]) -> None:
+def _say(line: dict[str, str | int]) -> None:
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()

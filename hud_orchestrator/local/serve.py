@@ -163,7 +163,7 @@ async def _held(state_dir: Path, *, wait_s: float) -> AsyncGenerator[None, None]
         until = anyio.current_time() + wait_s
         while not _locked(file):
             if anyio.current_time() >= until:
-                raise StateInUse(f"{state_dir} is used by another service")
+                raise StateInUse(f"{state_dir} is used by another service; end that one, or wait for it")
             await anyio.sleep(LOCK_LOOK_S)
         yield
 

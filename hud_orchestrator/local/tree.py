@@ -27,11 +27,12 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from hud_orchestrator.config.local import KeepSection
+from hud_orchestrator.errors import StateError
 from hud_orchestrator.local.atomic import new_directory, remove_leftovers, write_file
 from hud_orchestrator.local.replies import Refused
 from hud_orchestrator.local.retention import wanted
 from hud_orchestrator.local.tensor_files import load_state, save_state, save_tensors
-from hud_orchestrator.local.tree_records import Head, ModelRecord, Node
+from hud_orchestrator.local.tree_records import Head, ModelRecord, Node, read_record
 from hud_orchestrator.local.weights import Tensors, TrainState, fresh_state
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.wire import Checkpoint
@@ -48,11 +49,11 @@ class Tree:
     def __init__(self, directory: Path) -> None:
         """Read the tree that is in *directory*; finish or discard what a crash left."""
         self.directory = directory
-        self.record = ModelRecord.model_validate_json((directory / "model.json").read_bytes())
+        self.record = read_record(ModelRecord, directory / "model.json")
         self._nodes = directory / "checkpoints"
         for name in remove_leftovers(directory) + remove_leftovers(self._nodes):
             log.warning("checkpoint.discarded", model=self.record.slug, leftover=name)
-        found = [Node.model_validate_json(path.read_bytes()) for path in self._nodes.glob("*/meta.json")]
+        found = [read_record(Node, path) for path in self._nodes.glob("*/meta.json")]
         self.nodes = {node.checkpoint.id: node for node in sorted(found, key=lambda node: node.serial)}
         self._whole = frozenset(one for one in self.nodes if all(path.exists() for path in self.paths(one)))
         self._head = self._read_head()
@@ -185,14 +186,20 @@ class Tree:
 
     def _read_head(self) -> Head:
         path = self.directory / "head.json"
-        return Head.model_validate_json(path.read_bytes()) if path.exists() else Head()
+        head = read_record(Head, path) if path.exists() else Head()
+        if head.checkpoint_id is not None and head.checkpoint_id not in self.nodes:
+            raise StateError(
+                f"{self._nodes / head.checkpoint_id}: the head of model {self.record.slug} is not there; put "
+                "the directory back from a copy, or move that of the model away"
+            )
+        return head
 
     def _adopt_unacknowledged(self) -> None:
-        """Make a node whose save was cut before the head file the head; there is at most one."""
-        for node in self.nodes.values():
-            if node.serial > self._head.serial:
-                log.warning("head.set", model=self.record.slug, checkpoint=node.checkpoint.id, adopted=True)
-                self.set_head(node.checkpoint.id)
+        """Make a node whose save was cut before the head file the head, or the newest without that file."""
+        newest = max(self.nodes.values(), key=lambda node: node.serial, default=None)
+        if newest is not None and newest.serial > self._head.serial:
+            log.warning("head.set", model=self.record.slug, checkpoint=newest.checkpoint.id, adopted=True)
+            self.set_head(newest.checkpoint.id)
 
 
 def create_tree(directory: Path, record: ModelRecord, initial: Tensors) -> Tree:

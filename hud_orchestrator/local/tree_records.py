@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hud_orchestrator.config.local import LoraSection
+from hud_orchestrator.errors import StateError
 from hud_orchestrator.wire import Checkpoint
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def read_record(kind: type[M], path: Path) -> M:
+    """What *path* says.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        StateError: it is damaged.
+    """
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise StateError(
+            f"{path}: is damaged ({error.errors(include_url=False)[0]['msg']}); put it back from a copy, "
+            "or move the directory of its model away"
+        ) from error
 
 
 class ModelRecord(BaseModel):

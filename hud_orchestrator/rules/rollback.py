@@ -81,7 +81,9 @@ class Line:
         if not found and len(checkpoint) >= SHORTEST_PREFIX:
             found = {head for head in heads if head is not None and head.startswith(checkpoint.lower())}
         if len(found) != 1:
-            reason = f"{len(found)} checkpoints of this run begin so" if found else self._unknown
+            short = len(checkpoint) < SHORTEST_PREFIX
+            unknown = f"give at least {SHORTEST_PREFIX} characters of an id" if short else self._unknown
+            reason = f"{len(found)} checkpoints of this run begin so" if found else unknown
             raise ConfigError(f"{checkpoint}: {reason}")
         (one,) = found
         if one == heads[-1]:

@@ -62,11 +62,17 @@ async def test_who_asks_while_somebody_has_the_run_is_told_who_does_it(
     assert f"process {os.getpid()} does it when the step in hand is over" in done.stdout
 
 
-async def test_a_second_wish_waits_for_the_first(hud_orchestrate: Shell, run: Path) -> None:
+@pytest.mark.parametrize(
+    ("where", "code", "more"), [(["--to", "abcd1"], 0, ""), (["--steps", "1"], 2, ", and not to step 2")]
+)
+async def test_a_second_wish_is_the_first_one_or_is_refused_until_that_is_done(
+    hud_orchestrate: Shell, run: Path, where: list[str], code: int, more: str
+) -> None:
     hud_orchestrate("rollback", str(run), "--steps", "2")
-    done = hud_orchestrate("rollback", str(run), "--steps", "1")
+    done = hud_orchestrate("rollback", str(run), *where)
 
-    assert "is to go back to step 1, checkpoint abcd1 already" in done.stdout
+    assert done.returncode == code
+    assert f"is to go back to step 1, checkpoint abcd1 already{more}" in done.stdout + done.stderr
     assert await asked(run) == Target(step=1, checkpoint="abcd1")
 
 
@@ -79,6 +85,7 @@ async def test_a_second_wish_waits_for_the_first(hud_orchestrate: Shell, run: Pa
         (["--steps", "4"], "allowed: 0 to 2"),
         (["--to", "abcd"], "3 checkpoints of this run begin so"),
         (["--to", "abcd3"], "is the head already"),
+        (["--to", "abc"], "give at least 4 characters of an id"),
     ],
 )
 async def test_what_cannot_be_is_one_line_and_changes_nothing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import time
@@ -159,9 +160,10 @@ def test_a_signal_drains_and_the_next_run_continues(
     remote_run: Runner, checkpoints: Tree, signal_number: signal.Signals
 ) -> None:
     remote_run.write(run={"steps": 6}, evaluation={"every": 100}, rollout={"groups_per_step": 8})
-    with remote_run.started() as process:
+    with remote_run.started("--set", "run.drain_s=31") as process:
         until_line(process, "step.taken")
         process.send_signal(signal_number)
+        until_line(process, "hud-orchestrate run run.yaml --set run.drain_s=31")
         code = process.wait(30)
 
     assert code == 130
@@ -214,6 +216,24 @@ def test_a_second_signal_aborts_with_a_code_of_its_own(remote_run: Runner) -> No
 
     assert code == 131
     assert processes_of(remote_run.directory) == []
+
+
+def test_a_second_signal_while_the_service_starts_aborts_too(local_run: Runner) -> None:
+    state = local_run.state / "service"
+    state.mkdir(parents=True)
+    with (state / "lock").open("a") as lock, local_run.started() as process:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        until_line(process, "service.waiting")
+        process.send_signal(signal.SIGINT)
+        until_line(process, "run.draining")
+        process.send_signal(signal.SIGINT)
+        until_line(process, "run.aborting")
+        lock.close()
+        code = process.wait(60)
+
+    assert code == 131
+    assert local_run.summary()["exit_code"] == 131
+    assert processes_of(local_run.directory) == []
 
 
 def test_sigkill_at_random_moments_loses_and_repeats_nothing(remote_run: Runner, checkpoints: Tree) -> None:

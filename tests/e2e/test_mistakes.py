@@ -5,7 +5,9 @@ from __future__ import annotations
 import resource
 import socket
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tests.e2e.conftest import Runner, until_line
 
@@ -97,6 +99,22 @@ def test_a_state_directory_in_use_is_left_to_its_run(remote_run: Runner) -> None
 
     assert second.returncode == 75
     assert f"process {process.pid}" in last_line(second)
+
+
+def test_a_store_that_is_lost_is_said_and_nothing_is_trained_once_more(
+    remote_run: Runner, checkpoints: Callable[[str], list[dict[str, Any]]]
+) -> None:
+    assert remote_run.run("--set", "run.steps=1").returncode == 0
+    for path in remote_run.state.glob("store.db*"):
+        path.unlink()
+    for attempt in ("missing", "empty"):
+        if attempt == "empty":
+            (remote_run.state / "store.db").write_bytes(b"")
+        done = remote_run.run("--set", "run.steps=1")
+
+        assert done.returncode == 1
+        assert f"{remote_run.state.name}/store.db: is missing or empty" in last_line(done)
+    assert len(checkpoints(remote_run.config["model"]["slug"])) == 1
 
 
 def test_a_full_disk_at_the_start_is_said_before_anything_is_begun(remote_run: Runner) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from hud_orchestrator.errors import StateError
 from hud_orchestrator.local import tree as tree_module
 from hud_orchestrator.local.tree import Tree
 from tests.local.local_world import PAIR, World, running
@@ -110,6 +112,37 @@ async def test_a_head_set_back_stays_back_over_a_restart(tmp_path: Path, model_d
         await world.set_head(model, first["checkpoint_id"])
     async with running(tmp_path, model_dir) as world:
         assert [node["is_active"] for node in await world.checkpoints(model)] == [True, False]
+
+
+async def test_what_is_damaged_is_named_and_a_lost_head_file_is_written_anew(
+    tmp_path: Path, model_dir: Path
+) -> None:
+    async with running(tmp_path, model_dir) as world:
+        model = await world.fork("fork")
+        await world.learn(model)
+        second = await world.learn(model)
+    directory = tmp_path / "models" / model
+    head_file = directory / "head.json"
+    node = directory / "checkpoints" / second["checkpoint_id"]
+
+    head_file.unlink()
+    head = Tree(directory).head
+    assert head is not None
+    assert head.checkpoint.id == second["checkpoint_id"]
+    assert json.loads(head_file.read_text())["checkpoint_id"] == second["checkpoint_id"]
+
+    node.rename(tmp_path / "elsewhere")
+    with pytest.raises(StateError, match=f"{node}: the head of model fork is not there"):
+        Tree(directory)
+    (tmp_path / "elsewhere").rename(node)
+
+    for damaged in (head_file, node / "meta.json", directory / "model.json"):
+        whole = damaged.read_bytes()
+        damaged.write_bytes(b"{")
+        with pytest.raises(StateError, match=f"{damaged}: is damaged"):
+            Tree(directory)
+        damaged.write_bytes(whole)
+    assert len(Tree(directory).nodes) == 2
 
 
 async def test_leftovers_of_a_crash_are_removed(tmp_path: Path, model_dir: Path) -> None:

@@ -13,7 +13,12 @@ from urllib.parse import urlsplit
 
 import anyio
 import httpx
+import pytest
 
+from hud_orchestrator import embedded
+from hud_orchestrator.config.local import LocalSection
+from hud_orchestrator.embedded import embedded_service
+from hud_orchestrator.errors import StateInUse, StateUnwritable
 from hud_orchestrator.local.serve import serve
 from tests.local.local_world import KEY, PAIR, process, settings
 
@@ -46,6 +51,7 @@ def test_a_killed_service_comes_back_on_the_head_and_ends_with_its_parent(
         first = step(http_, model)
         with process(tmp_path, model_dir) as (second, refusal):
             assert "used by another service" in refusal["error"]
+            assert refusal["exit_code"] == 75
             assert second.wait(10) == 1
         abandon_a_long_completion(line["url"])
         eventually_idle(http_)
@@ -96,6 +102,23 @@ def test_settings_that_are_wrong_end_it_with_one_line(tmp_path: Path, model_dir:
         with process(tmp_path, model_dir, port=taken.getsockname()[1]) as (child, line):
             assert "in use" in line["error"]
             assert child.wait(10) == 1
+
+
+async def test_who_needs_it_is_told_that_its_state_is_in_use_or_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "STATE_WAIT_S", 0.0)
+    wanted = {"state_dir": str(tmp_path), "local": LocalSection().model_dump(mode="json")}
+
+    with (tmp_path / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(StateInUse, match="is used by another service; end that one"):
+            async with embedded_service(wanted, log_file=tmp_path / "service.log"):
+                raise AssertionError("it began")
+    (tmp_path / "directory").mkdir()
+    with pytest.raises(StateUnwritable, match="directory: cannot be written: Is a directory"):
+        async with embedded_service(wanted, log_file=tmp_path / "directory"):
+            raise AssertionError("it began")
 
 
 async def test_a_service_that_may_wait_begins_when_the_one_before_has_left(

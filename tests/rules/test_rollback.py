@@ -29,7 +29,7 @@ def test_a_checkpoint_may_be_named_by_the_beginning_of_its_id_and_keeps_steps_th
     [
         ("aaaa", "2 checkpoints of this run begin so"),
         ("ffff", "no step of this run's present line made it; there are aaaa1 .step 1."),
-        ("ccc", "no step of this run's present line made it"),
+        ("ccc", "give at least 4 characters of an id"),
         ("dddd5", "is the head already"),
     ],
 )

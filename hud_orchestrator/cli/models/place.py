@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hud_orchestrator.config.local import LocalSection
-from hud_orchestrator.embedded import Addresses, embedded_service
+from hud_orchestrator.embedded import Addresses, embedded_service, in_use
 from hud_orchestrator.errors import ConfigError, KeyRefused, StateInUse
 from hud_orchestrator.settings import PREFIX, Settings, setting_origins
 
@@ -98,19 +97,11 @@ def check_free(state: Path) -> None:
     Raises:
         StateInUse: it has one.
     """
-    try:
-        file = (state / "lock").open("a")
-    except OSError:
-        # The service says better what is wrong with the directory.
-        return
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise StateInUse(
-                f"{state}: a service is running on it; talk to that one: leave --state out and give the file "
-                "of its serve --env-file as --env-file, or wait until its run has ended"
-            ) from None
+    if in_use(state):
+        raise StateInUse(
+            f"{state}: a service is running on it; talk to that one: leave --state out and give the file "
+            "of its serve --env-file as --env-file, or wait until its run has ended"
+        )
 
 
 def local_section(state: Path, *, cache: Path | None) -> LocalSection:
