@@ -8,6 +8,9 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
+TURNS_UNTIL_BEGUN = 5
+"""Of an event loop, from its look at a listening socket to the first line that serves who has connected."""
+
 
 class Port:
     """Forwards connections to ``upstream``; whoever connects while it is closed is refused."""
@@ -48,6 +51,12 @@ class Port:
 
     async def _close(self) -> None:
         if self._server is not None:
+            # A server that is closed while it accepts leaves that connection open for ever: so no more come
+            # first, and then there are some turns of the loop, until each is one of ours.
+            for listener in self._server.sockets:
+                self._loop.remove_reader(listener)
+            for _ in range(TURNS_UNTIL_BEGUN):
+                await asyncio.sleep(0)
             self._server.close()
             self._server = None
         for connection in self._connections:
