@@ -23,7 +23,7 @@ from tests.interop.conftest import ENVIRONMENTS
 
 ROOT = Path(__file__).parents[2]
 OURS = ROOT / ".venv" / "bin" / "hud-orchestrate"
-TURNS, STEPS = 8, 6
+TURNS, STEPS = 8, 15
 
 
 @contextmanager
