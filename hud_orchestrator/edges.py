@@ -29,6 +29,8 @@ async def service(loaded: LoadedRun, directory: RunDirectory) -> AsyncGenerator[
 
     Raises:
         KeyRefused: HUD's service is asked for and there is no key.
+        StateInUse: another service does not leave the state of the local one.
+        StateUnwritable: that state cannot be written.
         RunFailed: the local service did not start.
     """
     run = loaded.run

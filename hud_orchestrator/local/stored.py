@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hud_orchestrator.errors import NotFound
-from hud_orchestrator.local.tree_records import Head, ModelRecord, Node
+from hud_orchestrator.local.tree_records import Head, ModelRecord, Node, read_record
 from hud_orchestrator.wire import Checkpoint, Model, Provider
 
 WEIGHTS = "weights.safetensors"
@@ -72,15 +72,13 @@ def read_model(directory: Path) -> StoredModel:
 
     Raises:
         NotFound: there is none.
+        StateError: one of its files is damaged.
     """
     try:
         record = ModelRecord.model_validate_json((directory / "model.json").read_bytes())
     except (OSError, ValueError) as error:
         raise NotFound(f"{directory}: holds no model of the embedded service: {error}") from error
-    found = [
-        Node.model_validate_json(path.read_bytes())
-        for path in (directory / "checkpoints").glob("*/meta.json")
-    ]
+    found = [read_record(Node, path) for path in (directory / "checkpoints").glob("*/meta.json")]
     nodes = {node.checkpoint.id: node for node in sorted(found, key=lambda node: node.serial)}
     return StoredModel(directory=directory, record=record, nodes=nodes, head=_head(directory, nodes))
 
@@ -88,7 +86,7 @@ def read_model(directory: Path) -> StoredModel:
 def _head(directory: Path, nodes: Mapping[str, Node]) -> str | None:
     """The head file's node, or one above it: the service would adopt that one."""
     path = directory / "head.json"
-    head = Head.model_validate_json(path.read_bytes()) if path.exists() else Head()
+    head = read_record(Head, path) if path.exists() else Head()
     newest = max(nodes.values(), key=lambda node: node.serial, default=None)
     if newest is not None and newest.serial > head.serial:
         return newest.checkpoint.id

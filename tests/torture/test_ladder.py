@@ -103,7 +103,7 @@ async def test_no_attempt_is_made_again_past_the_groups_time(calm: InProcess) ->
 async def test_at_the_end_of_a_groups_time_members_are_cut_short_and_graded_or_do_not_begin(
     calm: InProcess,
 ) -> None:
-    limits = Limits(deadline_s=2, grading_reserve_s=0.5, infrastructure_retries=0, group_s=2.5)
+    limits = Limits(deadline_s=4, grading_reserve_s=0.5, infrastructure_retries=0, group_s=4.5)
     members = [ticket("idle", member, members=4) for member in range(4)]
 
     done = await attempted(calm, limits, *members, concurrency=1)
@@ -112,8 +112,8 @@ async def test_at_the_end_of_a_groups_time_members_are_cut_short_and_graded_or_d
         Outcome.CUT_SHORT, Outcome.CUT_SHORT, Outcome.NOT_BEGUN, Outcome.NOT_BEGUN
     ]  # fmt: skip
     assert [one.reward for one in done] == [0.5, 0.5, None, None]
-    assert done[1].phases[Phase.ACT] < 1 < done[0].phases[Phase.ACT]
-    assert "2.5 s of its group" in str(done[3].detail)
+    assert done[1].phases[Phase.ACT] <= 1 < 3.2 <= done[0].phases[Phase.ACT]
+    assert "4.5 s of its group" in str(done[3].detail)
 
 
 async def test_a_groups_clock_is_its_own(calm: InProcess) -> None:
