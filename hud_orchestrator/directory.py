@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from hud_orchestrator.errors import StateInUse, StateUnwritable
+from hud_orchestrator.errors import ConfigError, StateInUse, StateUnwritable
 
 PROBE_BYTES = 4 * 2**20
 """Less free space than this would fail within the first steps, so it is said before they begin."""
@@ -37,6 +37,7 @@ class RunDirectory:
         self.log = path / "run.log"
         self.environments_log = path / "environments.log"
         self.service = path / "service"
+        self.lock = path / "lock"
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -46,17 +47,16 @@ class RunDirectory:
             StateInUse: another process holds it.
             StateUnwritable: disk full, read-only, or no permission.
         """
-        lock = self.path / "lock"
         while True:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
-                handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                handle = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             except OSError as error:
                 raise StateUnwritable(f"{self.path}: cannot be made or opened: {error.strerror}") from error
             try:
                 self._lock(handle)
                 # Set aside in between, the directory that is held is not this one any more.
-                if _is_file(handle, lock):
+                if _is_file(handle, self.lock):
                     self._probe()
                     yield
                     return
@@ -64,9 +64,20 @@ class RunDirectory:
                 os.close(handle)
 
     def set_aside(self) -> Path | None:
-        """Move an existing directory out of the way, and return where it is now."""
+        """Move an existing directory out of the way, and return where it is now.
+
+        Raises:
+            ConfigError: it is the working directory, or that is in it.
+            StateInUse: a run is going on in it.
+            StateUnwritable: it cannot be moved.
+        """
         if not self.path.exists():
             return None
+        if Path.cwd().is_relative_to(self.path.resolve()):
+            raise ConfigError(
+                f"{self.path}: cannot be set aside while you work in it; go elsewhere, "
+                "or choose another run.state_dir"
+            )
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         name = f"{self.path.name}.{stamp}"
         names = itertools.chain([name], (f"{name}.{number}" for number in itertools.count(2)))
@@ -81,10 +92,10 @@ class RunDirectory:
     def holder(self) -> str | None:
         """The process that holds the directory, ``None`` when nobody does."""
         try:
-            with (self.path / "lock").open("rb") as file:
+            with self.lock.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return _named(self.path / "lock")
+            return _named(self.lock)
         except OSError:  # it was never held
             pass
         return None

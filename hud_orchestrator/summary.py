@@ -10,8 +10,7 @@ from hud_orchestrator.config.run import RunFile
 from hud_orchestrator.directory import RunDirectory, write_atomically
 from hud_orchestrator.records import Target
 from hud_orchestrator.rewinding import best_of
-from hud_orchestrator.store.history import History
-from hud_orchestrator.store.trajectories import Trajectories
+from hud_orchestrator.store.store import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +43,13 @@ class Summary:
     exit_code: int
     error: str | None = None
     """What ended the run, when something did."""
+    rollback: Target | None = None
+    """Where the next ``run`` goes back to before anything else: somebody asked for it when this one ended."""
 
 
-async def summarize(
-    run: RunFile, *, history: History, trajectories: Trajectories, exit_code: int, error: str | None
-) -> Summary:
+async def summarize(run: RunFile, store: Store, *, exit_code: int, error: str | None) -> Summary:
     """Read the summary off the store."""
+    history, rollback = store.history, await store.rollbacks.asked()
     steps, evaluations = await history.steps(), await history.evaluations()
     made = [step.checkpoint for step in steps if step.checkpoint is not None]
     return Summary(
@@ -63,12 +63,13 @@ async def summarize(
         eval_last=evaluations[-1].reward if evaluations else None,
         reward_first=steps[0].metrics.get("reward_mean") if steps else None,
         reward_last=steps[-1].metrics.get("reward_mean") if steps else None,
-        rollouts=dict(sorted((await trajectories.outcomes()).items())),
+        rollouts=dict(sorted((await store.trajectories.outcomes()).items())),
         reports=json.loads(await history.get("reports") or "{}"),
         head=made[-1] if made else await history.get("first_head") or None,
         best=await best_of(history),
         exit_code=exit_code,
         error=error,
+        rollback=rollback.target if rollback else None,
     )
 
 

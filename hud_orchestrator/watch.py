@@ -13,10 +13,22 @@ from hud_orchestrator.logs import get_logger
 from hud_orchestrator.metrics import Scoreboard
 from hud_orchestrator.records import Step, Target
 from hud_orchestrator.rewinding import line_of
-from hud_orchestrator.rules.guards import EVAL_REWARD, FIGURES, GuardRule, Point, figure, lowered, tripped
+from hud_orchestrator.rules.guards import (
+    EVAL_REWARD,
+    FIGURES,
+    GuardRule,
+    Point,
+    figure,
+    lowered,
+    reach,
+    tripped,
+)
 from hud_orchestrator.rules.rollback import Line, best
 from hud_orchestrator.store.firings import Firing
 from hud_orchestrator.store.store import Store
+
+FARTHEST = 400
+"""Steps, at most, whose checkpoints are kept for guards: they are named in a header of each training call."""
 
 log = get_logger()
 
@@ -80,12 +92,15 @@ class Watch:
     async def kept(self) -> set[str]:
         """Checkpoints that the next step must not cost: the best one, and what may be gone back to."""
         line, asked = await line_of(self._store.history), await self._store.rollbacks.asked()
-        farthest = max((rule.steps for rule in self._rules if rule.steps is not None), default=0)
         top = self._best(line)
-        # The step in hand counts as one of those that are gone back.
-        near = line.heads[max(0, line.last + 1 - farthest) :]
-        targets = [one.checkpoint for one in (top, asked.target if asked else None) if one is not None]
-        return {one for one in (*targets, *near) if one is not None}
+        targets = {one.checkpoint for one in (top, asked.target if asked else None) if one is not None}
+        # What one guard goes back to, another one may go back from.
+        farthest = min(FARTHEST, sum(reach(rule, gone_back=self._gone_back(rule)) for rule in self._rules))
+        kept = targets | line.window(line.last, steps=farthest)
+        return kept if top is None else kept | line.window(top.step, steps=farthest)
+
+    def _gone_back(self, rule: GuardRule) -> int:
+        return sum(one.guard == rule.name and one.went_back for one in self._fired)
 
     def _best(self, line: Line) -> Target | None:
         rewards = {point.step: point.value for point in self._points.get("reward_mean", [])}
@@ -114,10 +129,10 @@ class Watch:
     async def _firing(self, rule: GuardRule, point: Point, detail: str) -> tuple[Firing, Target | None]:
         action, target = rule.action, None
         if action == "roll_back":
-            been = [one for one in self._fired if one.guard == rule.name and one.action == "roll_back"]
+            been = self._gone_back(rule)
             target = await self._target(rule)
-            if len(been) >= rule.most:
-                action, detail = "pause", f"{detail}; it has gone back {len(been)} times already"
+            if been >= rule.most:
+                action, detail = "pause", f"{detail}; it has gone back {been} time{'s' * (been != 1)} already"
                 target = None
             elif target is None:
                 detail += "; there is no earlier checkpoint to go back to"
@@ -128,6 +143,7 @@ class Watch:
             action=action,
             detail=detail,
             scale=lowered(self.scale, rule),
+            went_back=target is not None,
         )
         self._fired.append(firing)
         return firing, target

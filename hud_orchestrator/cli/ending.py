@@ -30,6 +30,8 @@ def show_ending(loaded: LoadedRun, summary: Summary) -> None:
     table.add_row("checkpoint", summary.head or "none yet")
     if summary.best is not None and summary.best.checkpoint != summary.head:
         table.add_row("best", f"{summary.best.checkpoint}, after step {summary.best.step}")
+    if summary.rollback is not None:
+        table.add_row("rollback", f"to step {summary.rollback.step} is asked for; run it again to go back")
     table.add_row("everything is in", f"{loaded.run.directory}/")
     table.add_row("next", next_command(loaded, summary))
     Console(soft_wrap=True).print(table)
@@ -39,7 +41,7 @@ def next_command(loaded: LoadedRun, summary: Summary) -> str:
     """What a person would want to type now."""
     again = f"hud-orchestrate run {shlex.quote(_relative(loaded))}"
     again += "".join(f" --set {shlex.quote(override)}" for override in loaded.overrides)
-    if summary.exit_code != ExitCode.DONE:
+    if summary.exit_code != ExitCode.DONE or summary.rollback is not None:
         return again
     if loaded.run.service == "local":
         return f"hud-orchestrate serve --state {shlex.quote(str(loaded.run.directory / 'service'))}"

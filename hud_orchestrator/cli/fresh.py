@@ -10,13 +10,14 @@ if TYPE_CHECKING:
 
 
 UNREADABLE = "a run whose store cannot be read"
+OF_NO_RUN = "files without a run's store"
 
 
 def begin_anew(directory: RunDirectory, *, yes: bool) -> None:
     """Set what *directory* holds aside, and say where it is.
 
     Raises:
-        ConfigError: it holds work, and nobody says *yes*.
+        ConfigError: it holds work or what is of no run, and nobody says *yes*; or somebody works inside it.
         StateInUse: a run is going on in it.
     """
     # A run that goes on is refused below, whatever anybody says.
@@ -24,7 +25,7 @@ def begin_anew(directory: RunDirectory, *, yes: bool) -> None:
         _confirm(directory)
     kept = directory.set_aside()
     if kept is not None:
-        print(f"set the earlier run aside: {kept}", file=sys.stderr)
+        print(f"set aside what was there: {kept}", file=sys.stderr)
 
 
 def _confirm(directory: RunDirectory) -> None:
@@ -35,7 +36,7 @@ def _confirm(directory: RunDirectory) -> None:
         return
     fact = f"{directory.path}: --fresh would set aside {held}"
     if not sys.stdin.isatty():
-        continues = "" if held == UNREADABLE else "leave --fresh out to continue that run, "
+        continues = "" if held in (UNREADABLE, OF_NO_RUN) else "leave --fresh out to continue that run, "
         raise ConfigError(f"{fact}; add --yes, {continues}or choose another run.name")
     print(f"{fact}: go on? [y/N] ", end="", file=sys.stderr, flush=True)
     if input().strip().lower() not in ("y", "yes"):
@@ -48,7 +49,8 @@ def _held(directory: RunDirectory) -> str | None:
     from hud_orchestrator.store.archive import Archive
 
     if not directory.store.exists():
-        return None
+        here = directory.path.iterdir() if directory.path.is_dir() else ()
+        return OF_NO_RUN if any(path != directory.lock for path in here) else None
     try:
         steps, rollouts = Archive(directory.store).counts()
     except StateError:

@@ -102,4 +102,7 @@ def _tell(directory: Path, asked: Rollback, *, new: bool) -> None:
     if holder is None:
         print("the next hud-orchestrate run does it before anything else")
     else:
-        print(f"process {holder} does it when the step in hand is over")
+        print(
+            f"process {holder} does it when the step in hand is over; if that was the last one, the next "
+            "hud-orchestrate run does"
+        )

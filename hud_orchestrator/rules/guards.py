@@ -89,6 +89,21 @@ def tripped(rule: GuardRule, points: Sequence[Point], *, fired_at: int | None) -
     return f"{rule.metric} {recent[-1].value:.4g} {_told(rule, best)}{times}"
 
 
+def reach(rule: GuardRule, *, gone_back: int) -> int:
+    """Steps behind the head that *rule* may still go back to, with all the rollbacks that it has left.
+
+    Args:
+        rule: the guard.
+        gone_back: how often it has.
+    """
+    left = max(0, rule.most - gone_back)
+    if rule.steps is None or not left:
+        return 0
+    # Before it goes back once more, so many steps are taken.
+    between = max(rule.cool_down, rule.in_a_row)
+    return rule.steps + (left - 1) * max(0, rule.steps - between)
+
+
 def lowered(scale: float, rule: GuardRule) -> float:
     """What the learning rate is multiplied by after *rule* has fired; *scale* before."""
     return max(scale * rule.factor, min(scale, rule.least_scale))

@@ -39,6 +39,10 @@ class Line:
             heads.append(made or heads[-1])
         return heads
 
+    def window(self, end: int, *, steps: int) -> set[str]:
+        """The heads after the *steps* steps up to *end*, which may be the one in hand."""
+        return {head for head in self.heads[max(0, end + 1 - steps) : end + 1] if head is not None}
+
     def head(self, step: int) -> str | None:
         """The head after *step*, ``None``: that of a fresh fork."""
         return self.heads[step]
@@ -58,7 +62,7 @@ class Line:
         if checkpoint is None:
             raise ConfigError(
                 f"step {step} has no checkpoint, as the fork began without one, and no head can be set "
-                "to that; go back to a later step, or begin again with run --fresh"
+                "to that; go back to a later step, or begin anew with another run.name and model.slug"
             )
         return Target(step=step, checkpoint=checkpoint)
 

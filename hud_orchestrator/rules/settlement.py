@@ -120,8 +120,8 @@ def check_strangers(tree: Sequence[Checkpoint], *, before: Collection[str], opti
     if len(grown) > optim_steps:
         raise HeadMoved(
             f"{len(grown)} checkpoints were made since this run began, the last one {grown[-1].id}, and it "
-            f"asked for {optim_steps} at most: somebody else trains this model; "
-            "give each run a slug of its own"
+            f"asked for {optim_steps} at most: somebody else trains this model, and this run cannot go on "
+            "with it; give each run a slug of its own: another run.name and model.slug, or --fresh"
         )
 
 

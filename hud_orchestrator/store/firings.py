@@ -24,6 +24,14 @@ class Firing:
     detail: str
     scale: float
     """What the learning rate is multiplied by from then on."""
+    went_back: bool = False
+    """Whether the run went back for it, or is about to."""
+
+
+_SELECT = (
+    "SELECT guard, step, taken, action, detail, scale, EXISTS (SELECT 1 FROM rollbacks"
+    " WHERE rollbacks.id = firings.rollback AND state <> 'refused') AS went_back FROM firings"
+)
 
 
 class Firings:
@@ -46,21 +54,20 @@ class Firings:
 
     async def all(self) -> list[Firing]:
         """Every firing, in order."""
-        found = await self._database.read(
-            "SELECT guard, step, taken, action, detail, scale FROM firings ORDER BY id"
-        )
-        return [Firing(**dict(row)) for row in found]
+        return [_firing(row) for row in await self._database.read(f"{_SELECT} ORDER BY id")]
 
     async def pauses(self) -> list[Firing]:
         """Those for which the run has yet to end."""
-        found = await self._database.read(
-            "SELECT guard, step, taken, action, detail, scale FROM firings WHERE heeded = 0 ORDER BY id"
-        )
-        return [Firing(**dict(row)) for row in found]
+        found = await self._database.read(f"{_SELECT} WHERE heeded = 0 ORDER BY id")
+        return [_firing(row) for row in found]
 
     async def heed(self) -> None:
         """The run ends for them; the next start goes on."""
         await self._database.write("UPDATE firings SET heeded = 1 WHERE heeded = 0")
+
+
+def _firing(row: sqlite3.Row) -> Firing:
+    return Firing(**{**dict(row), "went_back": bool(row["went_back"])})
 
 
 def _insert(connection: sqlite3.Connection, firing: Firing, back_to: Target | None) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from hud_orchestrator.cli.fresh import begin_anew
 from hud_orchestrator.directory import RunDirectory
-from hud_orchestrator.errors import StateInUse
+from hud_orchestrator.errors import ConfigError, StateInUse
 from hud_orchestrator.store.database import Database
 
 Shell = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -90,6 +90,27 @@ def test_a_run_without_steps_and_rollouts_is_nothing_to_ask_about(tmp_path: Path
     begin_anew(directory, yes=False)
 
     assert not directory.path.exists()
+
+
+def test_what_is_of_no_run_is_not_moved_without_a_word(hud_orchestrate: Shell, work: Path) -> None:
+    assert hud_orchestrate("init", "run.yaml").returncode == 0
+    (work / "mine").mkdir()
+    (work / "mine" / "photo.jpg").touch()
+
+    refused = hud_orchestrate("run", "run.yaml", "--fresh", "--set", "run.state_dir=mine")
+
+    assert refused.returncode == 2
+    assert "mine: --fresh would set aside files without a run's store; add --yes, or choose" in refused.stderr
+    assert (work / "mine" / "photo.jpg").exists()
+
+
+def test_where_one_works_nothing_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(ConfigError, match="cannot be set aside while you work in it"):
+        begin_anew(RunDirectory(Path()), yes=True)
+
+    assert tmp_path.exists()
 
 
 def test_a_store_that_cannot_be_read_may_hold_anything(hud_orchestrate: Shell, held: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 collect_ignore_glob = [] if "INTEROP_ESCAPES" in os.environ else ["test_*.py"]
 
 ENVIRONMENTS = Path(__file__).parent / "environments"
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "alone")
 _numbers = count(1)
 
 
@@ -32,7 +33,10 @@ def fork() -> Callable[..., str]:
     from hud.utils.platform import PlatformClient
 
     def make(prefix: str = "interop") -> str:
-        body = {"source_model_id": resolve_gateway_model("tiny").id, "name": f"{prefix}-{next(_numbers)}"}
+        body = {
+            "source_model_id": resolve_gateway_model("tiny").id,
+            "name": f"{prefix}-{WORKER}-{next(_numbers)}",
+        }
         model = PlatformClient.from_settings().post("/models/fork", dict, json=body)
         list_gateway_models.cache_clear()  # it is read once per process, and does not know the fork
         slug: str = model["model_name"]

@@ -73,8 +73,8 @@ def test_the_sdks_2048_trains_through_our_daemon_over_its_control_port_and_its_m
         sections["runtime"] = {"placement": address}
         (tmp_path / "run.yaml").write_text(json.dumps(sections))
         done = subprocess.run(
-            [OURS, "run", "run.yaml"], cwd=tmp_path, capture_output=True, text=True, timeout=500, check=False,
-            env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+            [OURS, "run", "run.yaml"], cwd=tmp_path, timeout=1500, capture_output=True, text=True,
+            env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"}, check=False,
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
 
