@@ -87,6 +87,8 @@ class FakeEngine:
     """The same, for images that are pulled."""
     tell: threading.Event | None = None
     """The same, for the list of containers."""
+    lists: int = 0
+    """How often somebody has asked for that."""
 
     def answer(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
         found = re.fullmatch(r"(?:/v1\.\d+)?/(_ping|version|images|containers)/?(.*)", path)
@@ -122,6 +124,7 @@ class FakeEngine:
             self.containers[name] = Container(name, body)
             return 201, {"Id": name, "Warnings": []}
         if rest == "json":
+            self.lists += 1
             if self.tell is not None:
                 self.tell.wait(30)
             wanted = json.loads(query["filters"][0])["label"][0].split("=", 1)

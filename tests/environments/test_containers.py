@@ -234,6 +234,9 @@ async def test_an_engine_that_does_not_tell_what_was_left_holds_nothing_up_and_i
     with anyio.fail_after(20), capture_logs() as logs:
         async with containers():
             pass
+        # Threads of ours still ask, once at the beginning and once at the end, and find an engine to ask.
+        while engine.lists < 2:  # noqa: ASYNC110  (a thread of the engine's)
+            await anyio.sleep(0.01)
     engine.tell.set()
 
     said = {"event": "container.left", "log_level": "warning", "name": "all", "reason": "not swept in 0.1 s"}
