@@ -27,8 +27,9 @@ from hud_orchestrator.rules.rollback import Line, best
 from hud_orchestrator.store.firings import Firing
 from hud_orchestrator.store.store import Store
 
-FARTHEST = 400
-"""Steps, at most, whose checkpoints are kept for guards: they are named in a header of each training call."""
+FARTHEST = 100
+"""Steps, at most, that are kept before the head for guards, and as many before the best checkpoint: a header
+of each step names them, and servers on its way may take no more than 8 KB of that."""
 
 log = get_logger()
 
