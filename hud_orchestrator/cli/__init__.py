@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Annotated
 
 import typer
@@ -66,4 +67,6 @@ def root(
 
 def main() -> int:
     """Run the command line; the console script exits with what this returns."""
-    return exit_code(app)
+    code = exit_code(app)
+    gc.freeze()  # the process ends: a look for garbage at all that torch brought would take a second
+    return code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 
@@ -13,9 +14,14 @@ def main() -> int:
     # start would inherit.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
+    # What is made by importing is there to stay, and need not be looked at for garbage meanwhile.
+    gc.disable()
     from hud_orchestrator.local.child import main as serve
 
-    return serve()
+    gc.enable()
+    code = serve()
+    gc.freeze()  # nor at the end, which took a second
+    return code
 
 
 if __name__ == "__main__":
