@@ -17,11 +17,27 @@ ADDRESSES = (
 )  # fmt: skip
 """What leads a client to a service: all of what its environment file says."""
 
+LONG = {"adapters", "bases", "chaos", "docs", "e2e", "fuzz"}
+"""Directories of tests that take ten seconds or more each, as they start whole runs or make models."""
+
 HUD_VARIABLES = (*ADDRESSES, "HUD_TELEMETRY_ENABLED")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, help="of the simulation: run this one alone, and print its trace")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let every worker begin with its share of the long ones, so that none is left with them at the end."""
+    workers: int = getattr(config, "workerinput", {}).get("workercount", 1)
+    long = [item for item in items if item.path.parent.name in LONG]
+    short = [item for item in items if item.path.parent.name not in LONG]
+    ends = [len(short) * share // workers for share in range(workers + 1)]
+    items[:] = [
+        item
+        for share in range(workers)
+        for item in (*long[share::workers], *short[ends[share] : ends[share + 1]])
+    ]
 
 
 @pytest.fixture(scope="session")
