@@ -184,6 +184,8 @@ class SimulatedNetwork:
     def _arrive(self, request: _Request, future: asyncio.Future[Answer | None], latency: float) -> None:
         body = None if request.content is None else from_json(request.content)
         token = request.headers.get(FENCING_TOKEN)
+        if not future.done():
+            self.service.looked_at(request.path, self.clock.now)
         answer = self.service.handle(
             request.method,
             request.path,

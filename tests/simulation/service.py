@@ -49,7 +49,7 @@ class Slug:
     """Every head and since when, newest last."""
     fence: Fence = field(default_factory=Fence)
     listed_at: float = 0.0
-    """When somebody looked last."""
+    """When somebody looked last who still waited for the answer."""
 
 
 @dataclass(slots=True)
@@ -99,6 +99,11 @@ class SimulatedService:
             slug.forwards.clear()
             slug.fence.until = now + slug.fence.ttl_s
         self._done.clear()
+
+    def looked_at(self, path: str, now: float) -> None:
+        """Note that somebody waits for what is at *path*; nobody does for a request that comes late."""
+        if path.endswith("/checkpoints") and (slug := self.slugs.get(path.split("/")[3])) is not None:
+            slug.listed_at = now
 
     def handle(
         self, method: str, path: str, body: Any, *, key: str | None, token: int | None, now: float
@@ -214,7 +219,6 @@ class SimulatedService:
         return None
 
     def _checkpoints(self, slug: Slug, now: float) -> Answer:
-        slug.listed_at = now
         known = [node for node in slug.nodes if now - node.at >= self.list_lag_s]
         ids = {node.id for node in known}
         head = slug.head if slug.head in ids else (known[-1].id if known else None)
