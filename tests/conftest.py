@@ -1,4 +1,4 @@
-"""Fixtures that every part of the suite may use: a shared cache and a service of one's own."""
+"""What every part of the suite has: the order of its tests, a shared cache, and a service of one's own."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ ADDRESSES = (
 )  # fmt: skip
 """What leads a client to a service: all of what its environment file says."""
 
-LONG = {"adapters", "bases", "chaos", "docs", "e2e", "fuzz"}
-"""Directories of tests that take ten seconds or more each, as they start whole runs or make models."""
-
 HUD_VARIABLES = (*ADDRESSES, "HUD_TELEMETRY_ENABLED")
+
+LONG = {"adapters", "bases", "chaos", "docs", "e2e", "fuzz"}
+"""Directories of tests that take long, some ten seconds each, as they start whole runs or make models."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -20,7 +20,7 @@ def main() -> int:
 
     gc.enable()
     code = serve()
-    gc.freeze()  # nor at the end, which took a second
+    gc.freeze()  # nor at the end of the process, where that took a second
     return code
 
 
