@@ -60,7 +60,7 @@ T = TypeVar("T")
 QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 RUNS = ("one", "other")
 WITH, WITHOUT = "with", "without"
-STEPS = 250
+STEPS = 500
 WARM_UP = 10
 """Steps of each run that are not counted."""
 

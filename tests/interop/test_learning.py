@@ -14,7 +14,7 @@ from hud.train.types import DatumTensors
 
 RollOut = Callable[..., Awaitable[list[Run]]]
 
-STEPS, PROBLEMS, GROUP = 30, 8, 6
+STEPS, PROBLEMS, GROUP = 30, 4, 6
 ROUND = 3
 """Steps after which the same problems come again, so that the first round and the last compare."""
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 from hud_orchestrator.config.local import BUNDLED_CONTEXT
 from hud_orchestrator.errors import ConfigError
 from hud_orchestrator.local.bases.cache import built_once
+
+TINY_VERSION, SMOLLM2_VERSION = 4, 1
+"""Go up with every change of the weights, so that a cache does not serve the old ones."""
 
 
 def prepare(base: str, *, cache_dir: Path, seed: int) -> Path:
@@ -22,18 +24,27 @@ def prepare(base: str, *, cache_dir: Path, seed: int) -> Path:
     Raises:
         ConfigError: *base* is none of these, or the package that carries it is not installed.
     """
-    # The builders import torch and transformers, seconds of work that a cached model does not need.
     if base == "tiny":
-        from hud_orchestrator.local.bases import tiny
-
-        build = functools.partial(tiny.build_tiny, seed=seed)
-        return built_once(cache_dir / f"tiny-{tiny.VERSION}-{seed}", build)
+        return built_once(cache_dir / f"tiny-{TINY_VERSION}-{seed}", lambda at: _build_tiny(at, seed))
     if base == "smollm2-135m":
-        from hud_orchestrator.local.bases import smollm2
-
-        return built_once(cache_dir / f"smollm2-135m-{smollm2.VERSION}", smollm2.build_smollm2)
+        return built_once(cache_dir / f"smollm2-135m-{SMOLLM2_VERSION}", _build_smollm2)
     directory = Path(base)
     if not (directory / "config.json").is_file():
         bundled = " or ".join(BUNDLED_CONTEXT)
         raise ConfigError(f"model.base {base!r} is neither {bundled} nor a directory with a config.json")
     return directory
+
+
+# The builders import torch and transformers, seconds of work that a model which is there does not need.
+
+
+def _build_tiny(directory: Path, seed: int) -> None:
+    from hud_orchestrator.local.bases.tiny import build_tiny
+
+    build_tiny(directory, seed=seed)
+
+
+def _build_smollm2(directory: Path) -> None:
+    from hud_orchestrator.local.bases.smollm2 import build_smollm2
+
+    build_smollm2(directory)

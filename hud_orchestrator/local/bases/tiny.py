@@ -13,9 +13,6 @@ from hud_orchestrator.config.local import BUNDLED_CONTEXT
 from hud_orchestrator.local.bases.bytes_tokenizer import bytes_tokenizer
 from hud_orchestrator.local.bases.warm_start import warm_start
 
-VERSION = 4
-"""Goes up with every change of the weights, so that a cache does not serve the old ones."""
-
 
 def build_tiny(directory: Path, *, seed: int) -> None:
     """Create the model, warm-start it and save it with its tokenizer into *directory*."""
