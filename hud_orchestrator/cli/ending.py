@@ -20,7 +20,7 @@ def show_ending(loaded: LoadedRun, summary: Summary) -> None:
     table.add_row("run", f"{summary.name}: {_word(summary)}")
     table.add_row("held-out reward", _from_to(summary.eval_first, summary.eval_last))
     table.add_row("training reward", _from_to(summary.reward_first, summary.reward_last))
-    table.add_row("steps", f"{summary.steps} of {summary.steps_wanted} in {summary.seconds:.0f} s")
+    table.add_row("steps", _steps(summary))
     table.add_row(
         "rollouts", ", ".join(f"{n} {outcome}" for outcome, n in summary.rollouts.items()) or "none"
     )
@@ -46,7 +46,7 @@ def next_command(loaded: LoadedRun, summary: Summary) -> str:
     if loaded.run.service == "local":
         return f"hud-orchestrate serve --state {shlex.quote(str(loaded.run.directory / 'service'))}"
     # Of several values for a key the last one holds.
-    return f"{again} --set run.steps={summary.steps_wanted * 2}"
+    return f"{again} --set run.steps={max(summary.steps, summary.steps_wanted) * 2}"
 
 
 def _relative(loaded: LoadedRun) -> str:
@@ -62,6 +62,13 @@ def _word(summary: Summary) -> str:
         ExitCode.ABORTED: "aborted; run it again to settle the step in hand and continue",
     }
     return words.get(ExitCode(summary.exit_code), "ended")
+
+
+def _steps(summary: Summary) -> str:
+    seconds = f"in {summary.seconds:.0f} s"
+    if summary.steps > summary.steps_wanted:
+        return f"{summary.steps} {seconds}, and no more: {summary.steps_wanted} are asked for"
+    return f"{summary.steps} of {summary.steps_wanted} {seconds}"
 
 
 def _from_to(first: float | None, last: float | None) -> str:

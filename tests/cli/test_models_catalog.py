@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hud_orchestrator.config.local import KeepSection
 from tests.cli.models_world import Models
 
 
@@ -89,6 +90,21 @@ def test_only_branches_are_indented_and_the_head_is_marked(models: Models) -> No
     assert drawn == ["   step-000001", "   |- step-000002", "   |  step-000003", "*  step-000002"]
     assert quiet == [first, second, third, other] == [node["id"] for node in listed]
     assert [node["is_active"] for node in listed] == [False, False, False, True]
+
+
+def test_what_the_service_has_pruned_says_so(models: Models) -> None:
+    slug = models.forked()
+    whole = [models.step(slug) for _ in range(KeepSection().last)]
+    before = models("checkpoints", slug).out
+    pruned, whole = whole[:2], [*whole[2:], models.step(slug), models.step(slug)]
+
+    drawn = models("checkpoints", slug).out.splitlines()[1:]
+    refused = models("head", slug, "--set", pruned[0])
+
+    assert "pruned" not in before
+    assert [line.endswith("  pruned") for line in drawn] == [True] * len(pruned) + [False] * len(whole)
+    assert refused.code != 0
+    assert "pruned" in refused.err
 
 
 def test_the_head_is_shown_and_set_by_id_by_its_beginning_and_by_name(models: Models) -> None:

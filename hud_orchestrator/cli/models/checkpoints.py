@@ -29,7 +29,8 @@ def checkpoints(
     """Draw a model's checkpoints, oldest first, the head marked with *.
 
     A line of checkpoints that follow each other stays in its column; what branched off it and is
-    not on the way to the head is drawn beside it, before the line goes on.
+    not on the way to the head is drawn beside it, before the line goes on. Nodes whose weights the
+    service has deleted say so: the head cannot be set to them.
     """
 
     async def question(catalog: Catalog, _gateway_url: str) -> None:
@@ -58,8 +59,10 @@ def _table(nodes: Sequence[Checkpoint]) -> Table:
     out = console()
     glyphs = BOX if out.is_terminal and out.encoding.startswith("utf") else ASCII
     table = Table(box=None, pad_edge=False)
-    for title in ("", "Name", "ID", "Reward", "Loss", "Traces", "Created"):
+    for title in ("", "Name", "ID", "Reward", "Loss", "Traces", "Created", ""):
         table.add_column(title, no_wrap=True, justify="right" if title in ("Reward", "Traces") else "left")
+    # Not every service names the weights of its nodes; one that does has pruned those without.
+    names_weights = any(node.checkpoint_name for node in nodes)
     for prefix, node in branches(nodes, glyphs):
         table.add_row(
             "*" if node.is_active else "",
@@ -69,5 +72,6 @@ def _table(nodes: Sequence[Checkpoint]) -> Table:
             node.loss_fn or "-",
             "-" if node.num_traces is None else str(node.num_traces),
             (node.created_at or "-")[:19],
+            "pruned" if names_weights and not node.checkpoint_name else "",
         )
     return table
