@@ -22,8 +22,8 @@ smollm2: $(STAMP)  ## improve a real pretrained 135M model, about ten minutes
 game2048: $(STAMP)  ## teach the tiny model to play 2048 with a tool, some minutes
 	$(BIN)/hud-orchestrate run configs/game2048.yaml --fresh --yes
 
-# Two more than there are processors, as tests also wait.
-WORKERS = $$(($$(getconf _NPROCESSORS_ONLN) + 2))
+# One more than there are processors, as tests also wait.
+WORKERS = $$(($$(getconf _NPROCESSORS_ONLN) + 1))
 test: $(STAMP)  ## the test suite, in parallel
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
