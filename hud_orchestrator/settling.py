@@ -132,6 +132,7 @@ class Settler:
         hurries = cut and step.head_before is not None and step.checkpoint is None
         verdict = await self._verdict(step, watch_s=0 if hurries else self.settle_s)
         if isinstance(verdict, NotApplied) and step.head_before is not None:
+            await self._check_head(step.head_before)
             # This also waits for a call that the service is still busy with, so look again.
             await self._set_head(step.head_before)
             verdict = await self._verdict(step, watch_s=0)
@@ -200,11 +201,38 @@ class Settler:
         await self._set_head(node.id)
         if late:
             # A request of ours to set the head, given up and sent again, arrived once more. It explains
-            # one move, for a person who insists is not fought; and it does so until that is undone.
-            ours = await self._heads_set()
-            ours.remove(active.id)
-            await self.history.set("heads_set", json.dumps(ours))
+            # that until it is undone.
+            await self._forget_head(active.id)
         return True
+
+    async def _check_head(self, *expected: str | None) -> None:
+        """Before a head is set back: it is where a call of ours can have left it.
+
+        Raises:
+            HeadMoved: it is at a checkpoint of before, where only somebody else can have set it.
+        """
+        until = anyio.current_time() + self.settle_s
+        while True:
+            active = head(await self.catalog.checkpoints(self.model_id))
+            # A checkpoint that nothing explains may be of a lost call.
+            if active is None or active.id in expected or active.id not in await self._explained():
+                return
+            if active.id in await self._heads_set():
+                await self._forget_head(active.id)
+                return
+            if anyio.current_time() >= until:
+                raise HeadMoved(
+                    f"this run had its model at checkpoint {expected[-1] or 'none'} with a step in hand, and "
+                    f"the head is {active.id}: somebody else moved it; set the head back, or start a run "
+                    "with another run.name"
+                )
+            await anyio.sleep(LOOK_S)
+
+    async def _forget_head(self, checkpoint: str) -> None:
+        """A request of ours explains one move, for a person who insists is not fought."""
+        ours = await self._heads_set()
+        ours.remove(checkpoint)
+        await self.history.set("heads_set", json.dumps(ours))
 
     async def _set_head(self, checkpoint: str) -> None:
         """Set the head, and remember before each request that it was asked for: it may come late."""
@@ -259,8 +287,10 @@ class Settler:
 
     async def _claim(self, step: PlannedStep) -> Claim:
         agree = await self.history.get("counts_agree")
-        # Where there is no head to go back to, the step could not be done again.
-        counts = agree == "yes" or (agree in (None, _doubted(step)) and step.head_before is not None)
+        # Where there is no head to go back to, doing the step again takes another fork. A single call cannot
+        # have lost a part of its gradient.
+        doubtful = step.head_before is not None or step.accumulations > 1
+        counts = agree == "yes" or (agree in (None, _doubted(step)) and doubtful)
         # Under a lease there is nobody to be told apart from, and the rate is not signed.
         rates = not self.writer.fences and await self.history.get("rates_agree") is not None
         return Claim(
@@ -280,10 +310,18 @@ class Settler:
         return set(json.loads(await self.history.get("first_tree") or "[]"))
 
     async def _check_strangers(self, tree: list[Checkpoint]) -> None:
-        check_strangers(tree, before=await self._before(), optim_steps=await self.ledger.optim_steps())
+        check_strangers(
+            tree,
+            before=await self._before(),
+            optim_steps=await self.ledger.optim_steps(),
+            known=await self.ledger.checkpoints(),
+            # Under a lease no call of ours can have come when another head was there already.
+            stood_on=await self.ledger.stood_on() if self.writer.fences else None,
+        )
 
     async def _adopt(self, step: PlannedStep, node: Checkpoint) -> None:
         if not node.is_active:
+            await self._check_head(node.id, step.head_before)
             await self._set_head(node.id)
         await self._compare(step, node)
         detail = f"adopted: checkpoint {node.id} has the parent {step.head_before}"

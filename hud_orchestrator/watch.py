@@ -91,13 +91,16 @@ class Watch:
         return self._paused or await self._store.rollbacks.asked() is not None
 
     async def kept(self) -> set[str]:
-        """Checkpoints that the next step must not cost: the best one, and what may be gone back to."""
+        """Checkpoints that the next step must not cost: the best one, and what may be gone back to.
+
+        The head is among them: the next step is settled by going back to it.
+        """
         line, asked = await line_of(self._store.history), await self._store.rollbacks.asked()
         top = self._best(line)
         targets = {one.checkpoint for one in (top, asked.target if asked else None) if one is not None}
         # What one guard goes back to, another one may go back from.
         farthest = min(FARTHEST, sum(reach(rule, gone_back=self._gone_back(rule)) for rule in self._rules))
-        kept = targets | line.window(line.last, steps=farthest)
+        kept = targets | line.window(line.last, steps=max(1, farthest))
         return kept if top is None else kept | line.window(top.step, steps=farthest)
 
     def _gone_back(self, rule: GuardRule) -> int:

@@ -105,13 +105,22 @@ def signed(learning_rate: float, digest: str) -> float:
     return learning_rate * (1 + int(digest[:5], 16) * 2.0**-52)
 
 
-def check_strangers(tree: Sequence[Checkpoint], *, before: Collection[str], optim_steps: int) -> None:
-    """Refuse a tree that has grown by more nodes than this run can have made.
+def check_strangers(
+    tree: Sequence[Checkpoint],
+    *,
+    before: Collection[str],
+    optim_steps: int,
+    known: Collection[str],
+    stood_on: Collection[str | None] | None,
+) -> None:
+    """Refuse a tree that has grown by nodes that this run cannot have made.
 
     Args:
         tree: the model's checkpoints.
         before: the ones that it had when the run began.
         optim_steps: calls of this run that may have made one.
+        known: checkpoints that the ledger accounts for.
+        stood_on: heads on which those calls were made; ``None``: they may have come later, on any.
 
     Raises:
         HeadMoved: somebody else trains the model.
@@ -120,9 +129,22 @@ def check_strangers(tree: Sequence[Checkpoint], *, before: Collection[str], opti
     if len(grown) > optim_steps:
         raise HeadMoved(
             f"{len(grown)} checkpoints were made since this run began, the last one {grown[-1].id}, and it "
-            f"asked for {optim_steps} at most: somebody else trains this model, and this run cannot go on "
-            "with it; give each run a slug of its own: another run.name and model.slug, or --fresh"
+            f"asked for {optim_steps} at most: {_STRANGERS}"
         )
+    new = {node.id: node for node in grown if node.id not in known}
+    for node in new.values():
+        parent = node.prev_model_checkpoint_id
+        if stood_on is not None and parent not in stood_on and parent not in new:
+            raise HeadMoved(
+                f"checkpoint {node.id} was made on top of {parent or 'none'}, and this run asked for none "
+                f"there: {_STRANGERS}"
+            )
+
+
+_STRANGERS = (
+    "somebody else trains this model, and this run cannot go on with it; give each run a slug of its own: "
+    "another run.name and model.slug, or --fresh"
+)
 
 
 def _objection(found: Sequence[Checkpoint], claim: Claim) -> str | None:

@@ -109,7 +109,7 @@ async def train(
 
 async def _take(trainer: Trainer, batch: Batch) -> Step:
     """One step, however many attempts it takes."""
-    began = anyio.current_time()
+    began, refusals = anyio.current_time(), 0
     for left in reversed(range(ATTEMPTS)):
         plan = await _plan(trainer, batch)
         taken: Step | None
@@ -118,7 +118,8 @@ async def _take(trainer: Trainer, batch: Batch) -> Step:
         except (OutcomeUnknown, RequestRejected, Flawed) as error:
             if isinstance(error, FencedOff) or getattr(error, "status", CONFLICT) != CONFLICT:
                 raise
-            hopeless = left == 0 and isinstance(error, RequestRejected) and trainer.skips_not_finite
+            refusals += isinstance(error, RequestRejected)
+            hopeless = refusals == ATTEMPTS and trainer.skips_not_finite
             taken = await _settled(trainer, batch, error, last=left == 0 and not hopeless)
             if hopeless and taken is None:
                 taken = await _not_finite(trainer, batch)
@@ -217,10 +218,11 @@ async def _accumulate(trainer: Trainer, batch: Batch, plan: int) -> tuple[Ending
     if trainer.differentiate is not None:
         return await _by_our_loss(trainer, trainer.differentiate, batch, plan)
     figures: dict[str, float] = {}
-    for request in forward_backward_requests(batch, trainer.recipe):
+    for nth, request in enumerate(forward_backward_requests(batch, trainer.recipe)):
         send = partial(trainer.training.forward_backward, request)
+        answer = await _once(trainer.ledger, "forward_backward", plan, send, on_top=nth > 0)
         # Of several calls, the figures of the first, which has the whole groups.
-        figures = _figures(await _once(trainer.ledger, "forward_backward", plan, send)) | figures
+        figures = _figures(answer) | figures
     return None, figures
 
 
@@ -244,22 +246,47 @@ def _figures(result: ForwardBackwardResult) -> dict[str, float]:
     return {**result.metrics, **dict.fromkeys(result.not_finite, math.nan)}
 
 
-async def _once(ledger: Ledger, kind: CallKind, plan: int, send: Callable[..., Awaitable[T]]) -> T:
-    """One call, and another only after proof that nothing of the last one was sent."""
-    waits = iter(UNSENT_WAITS_S)
+async def _once(
+    ledger: Ledger,
+    kind: CallKind,
+    plan: int,
+    send: Callable[..., Awaitable[T]],
+    *,
+    on_top: bool = False,
+) -> T:
+    """One call, and another only after proof that nothing of the last one was sent.
+
+    Args:
+        ledger: gets a row for each.
+        kind: of the call.
+        plan: the step that it is for.
+        send: makes it.
+        on_top: whether it adds to a gradient that must still be there.
+
+    Raises:
+        OutcomeUnknown: the service was away, and may have lost what it adds to.
+    """
+    waits, away = iter(UNSENT_WAITS_S), False
     while True:
         try:
             async with ledger.one_shot(kind, plan=plan) as opened:
                 answer = await send(call=opened.id)
                 opened.num_datums = getattr(answer, "num_datums", None)
                 opened.checkpoint = getattr(answer, "checkpoint_id", None)
-                return answer
         except ServiceUnreachable as error:
+            away = True
             wait_s = next(waits, None)
             if wait_s is None:
                 raise
             log.warning("call.repeated", kind=kind, reason=str(error), wait_s=wait_s)
             await anyio.sleep(wait_s)
+        else:
+            if on_top and away:
+                raise OutcomeUnknown(
+                    f"the service was away before the second {kind} of a step: it may have begun anew, "
+                    "without what the first one had accumulated"
+                )
+            return answer
 
 
 def _batch_metrics(batch: Batch) -> dict[str, float]:

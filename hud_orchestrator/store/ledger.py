@@ -55,6 +55,8 @@ class PlannedStep:
     """What its ``optim_step`` made, if the service has said so."""
     num_datums: int | None = None
     """Datums that the service has confirmed; ``None`` when it did not say of each call, or of none."""
+    accumulations: int = 0
+    """Calls that left a gradient behind, by the service's word."""
     has_rivals: bool = False
     """Whether another attempt on the same head has sent an ``optim_step`` and was given up."""
 
@@ -209,6 +211,15 @@ class Ledger:
         )
         return int(row["count"])
 
+    async def stood_on(self) -> set[str | None]:
+        """Heads on which a call of this run may have made a checkpoint."""
+        found = await self._database.read(
+            "SELECT DISTINCT head_before FROM steps JOIN calls ON calls.step = steps.id"
+            " WHERE kind = 'optim_step' AND (ending IS NULL OR ending = 'confirmed')",
+            quick=True,
+        )
+        return {row["head_before"] for row in found}
+
     async def open_step(self) -> PlannedStep | None:
         """The step that is in hand, or was when the daemon last ended, if there is one."""
         return await self._database.look(_open_step, quick=True)
@@ -283,6 +294,7 @@ def _open_step(connection: sqlite3.Connection) -> PlannedStep | None:
         called=frozenset(call["kind"] for call in calls),
         checkpoint=next((call["detail"] for call in confirmed if call["kind"] == "optim_step"), None),
         num_datums=sum(counts) if counts and None not in counts else None,
+        accumulations=len(counts),
         has_rivals=rival is not None,
     )
 

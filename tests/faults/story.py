@@ -17,6 +17,7 @@ from hud_orchestrator.clients.pool import Reply
 from hud_orchestrator.config.load import LoadedRun
 from hud_orchestrator.config.run import RunFile
 from hud_orchestrator.errors import leaves
+from hud_orchestrator.wire import KEEP_CHECKPOINTS
 from tests.simulation.alone import on_our_own
 from tests.simulation.clock import Clock
 from tests.simulation.disk import SimulatedDisk
@@ -27,7 +28,7 @@ from tests.simulation.service import Node, SimulatedService
 
 TRAINED = """
 SELECT g.step, r.trace_id, r.version_min FROM rollouts r JOIN groups g ON g.number = r.group_number
-WHERE g.ending = 'trained' AND r.reward IS NOT NULL
+WHERE g.ending = 'trained' AND r.reward IS NOT NULL AND r.num_tokens > 0
 """
 
 TASKS = json.dumps([{"env": "parity", "id": "even", "args": {"n": n}} for n in range(8)])
@@ -43,6 +44,8 @@ class Request:
     """Which one of that name it is in this life of the daemon, counted from 1."""
     at: float
     """Simulated seconds since the world began."""
+    keep: frozenset[str] = frozenset()
+    """Checkpoints that it asks to keep."""
 
 
 Mishap = Callable[[Request], str | int | None]
@@ -64,6 +67,9 @@ class Story:
         steps: int = 4,
         staleness: int = 0,
         seed: int = 0,
+        members: int = 2,
+        leases: bool = False,
+        counts: bool = True,
         lost_steps: str = "redo",
         guards: Sequence[Mapping[str, Any]] = (),
         **lags: float,
@@ -74,10 +80,10 @@ class Story:
         self.clock = Clock()
         given = {"list_lag_s": 0.0, "gateway_lag_s": 0.0, **lags}
         self.service = SimulatedService(
-            Random(1), idempotent=True, counts=True, rates=True, leases=False, **given
+            Random(1), idempotent=True, counts=counts, rates=True, leases=leases, **given
         )
         self._lives = seed
-        self.loaded = _loaded(directory, steps, staleness, lost_steps, guards)
+        self.loaded = _loaded(directory, steps, staleness, members, lost_steps, guards)
 
     def live(
         self,
@@ -193,7 +199,8 @@ class _Network(SimulatedNetwork):
     ) -> Reply:
         name = path.rsplit("/", 1)[-1]
         self._seen[name] += 1
-        fate = self._mishap(Request(name, self._seen[name], self.clock.now))
+        keep = frozenset(filter(None, (headers or {}).get(KEEP_CHECKPOINTS, "").split(",")))
+        fate = self._mishap(Request(name, self._seen[name], self.clock.now, keep))
         if isinstance(fate, int):
             return Reply(status=fate, headers={}, content=b'{"detail": "said by the story"}')
         self.weather = Weather(**({fate: 1.0} if fate else {}))  # type: ignore[arg-type]
@@ -219,7 +226,12 @@ class _Disk(SimulatedDisk):
 
 
 def _loaded(
-    directory: Path, steps: int, staleness: int, lost_steps: str, guards: Sequence[Mapping[str, Any]]
+    directory: Path,
+    steps: int,
+    staleness: int,
+    members: int,
+    lost_steps: str,
+    guards: Sequence[Mapping[str, Any]],
 ) -> LoadedRun:
     (directory / "tasks.json").write_text(TASKS)
     run = RunFile.model_validate(
@@ -230,7 +242,7 @@ def _loaded(
             "taskset": {"train": str(directory / "tasks.json")},
             "agent": {"max_tokens": 1},
             "rollout": {
-                "group_size": 2, "groups_per_step": 2, "concurrency": 6, "deadline_s": 30,
+                "group_size": members, "groups_per_step": 2, "concurrency": 6, "deadline_s": 30,
                 "grading_reserve_s": 5,
             },
             "pipeline": {"staleness": staleness},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -450,3 +451,149 @@ def test_another_run_that_trained_the_slug_meanwhile_ends_this_one_with_76(tmp_p
 
     assert first.killed
     assert (second.code, third.code) == (ExitCode.DONE, ExitCode.HEAD_MOVED)
+
+
+@pytest.mark.parametrize("counts", [True, False])
+@pytest.mark.parametrize("leases", [True, False])
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_service_that_restarts_between_two_calls_of_a_step_costs_that_step_once_more(
+    tmp_path: Path, step: int, leases: bool, counts: bool
+) -> None:
+    story = uneven(tmp_path, leases=leases, counts=counts)
+
+    def restarts(request: Request) -> str | None:
+        if not story.service.restarts and second_call(story, request, step):
+            story.service.restart(story.clock.now)
+            return "refused"
+        return None
+
+    ends = [story.live(restarts)]
+    if step == 1 and not leases:
+        # A fresh fork has no head that could be set to drop what is left: the next start takes another one.
+        assert ends[0].code == ExitCode.OUTCOME_UNKNOWN
+        ends.append(story.live())
+
+    assert ends[-1].code == ExitCode.DONE
+    assert story.service.restarts == 1
+    assert [line["step"] for line in story.events("step.abandoned")] == [step]
+    story.check()
+
+
+@pytest.mark.parametrize("leases", [True, False])
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_gradient_that_is_lost_between_two_calls_unseen_is_missed_when_the_step_is_counted(
+    tmp_path: Path, step: int, leases: bool
+) -> None:
+    story = uneven(tmp_path, leases=leases)
+
+    def loses(request: Request) -> None:
+        if not story.service.restarts and second_call(story, request, step):
+            story.service.restart(story.clock.now)
+
+    ends = [story.live(loses)]
+    if step == 1:
+        assert ends[0].code == ExitCode.OUTCOME_UNKNOWN
+        assert "datums, and" in story.said(ends[0])
+        ends.append(story.live())
+
+    assert ends[-1].code == ExitCode.DONE
+    assert story.service.restarts == 1
+    assert [line["step"] for line in story.events("step.abandoned")] == [step]
+    story.check()
+
+
+def uneven(directory: Path, **service: Any) -> Story:
+    """A run whose steps take two calls: of some members the gateway does not tell the tokens."""
+    story, completions = Story(directory, members=4, **service), count(1)
+    story.service.mute = lambda: next(completions) % 8 == 4
+    return story
+
+
+def second_call(story: Story, request: Request, step: int) -> bool:
+    """Whether *request* is to add to what a first call of *step* has left."""
+    slug = next(iter(story.service.slugs.values()), None)
+    adds = request.name == "forward-backward" and slug is not None and len(slug.batches) > 0
+    return adds and slug is not None and len(slug.nodes) == step - 1
+
+
+def test_a_step_asks_to_keep_the_head_that_it_would_be_settled_by(story: Story) -> None:
+    asked: list[frozenset[str]] = []
+
+    def notes(request: Request) -> None:
+        if request.name == "optim-step":
+            asked.append(request.keep)
+
+    assert story.live(notes).code == ExitCode.DONE
+    (slug,) = story.service.slugs.values()
+    heads = [node.parent for node in slug.nodes]
+    assert len(asked) == len(heads)
+    assert all(head in kept for head, kept in zip(heads[1:], asked[1:], strict=True))
+
+
+@pytest.mark.parametrize("leases", [True, False])
+def test_a_head_that_a_person_moved_while_a_step_was_open_ends_the_run_with_76(
+    tmp_path: Path, leases: bool
+) -> None:
+    story, lost = Story(tmp_path, leases=leases), []
+
+    def loses(request: Request) -> str | None:
+        if (request.name, request.nth) == ("optim-step", 3):
+            lost.append(request)
+            return "lost_request"
+        return "failed_before" if lost else None
+
+    first = story.live(loses)
+    story.pause(HOUR)
+    (slug,) = story.service.slugs.values()
+    ours, theirs = slug.head, slug.nodes[0].id
+    slug.head = theirs
+    second = story.live()
+
+    assert (first.code, second.code) == (ExitCode.OUTCOME_UNKNOWN, ExitCode.HEAD_MOVED)
+    assert f"the head is {theirs}: somebody else moved it" in story.said(second)
+    assert slug.head == theirs
+
+    slug.head = ours
+    assert story.live().code == ExitCode.DONE
+    story.check()
+
+
+def test_a_step_of_somebody_else_is_not_taken_for_a_lost_one_of_ours_that_came_late(tmp_path: Path) -> None:
+    story = Story(tmp_path, leases=True)
+
+    def loses_and_ends(request: Request) -> str | int | None:
+        if (request.name, request.nth) == ("optim-step", 2):
+            return "lost_request"
+        slugs = list(story.service.slugs.values())
+        return 401 if slugs and len(slugs[0].nodes) == 3 and request.name == "completions" else None
+
+    first = story.live(loses_and_ends)
+    story.pause(HOUR)
+    story.notebook("forward-backward")
+    story.notebook("optim-step")
+    (slug,) = story.service.slugs.values()
+    theirs = slug.head
+    second = story.live()
+
+    assert (first.code, second.code) == (ExitCode.KEY_REFUSED, ExitCode.HEAD_MOVED)
+    assert f"checkpoint {theirs} was made on top of" in story.said(second)
+    assert slug.head == theirs
+
+
+def test_a_step_that_was_lost_and_then_has_nothing_to_step_on_is_not_taken_for_one_that_is_not_finite(
+    tmp_path: Path,
+) -> None:
+    story = Story(tmp_path, guards=[{"metric": "loss", "not_finite": True, "action": "pause"}])
+
+    def spoils(request: Request) -> str | None:
+        if request.name == "optim-step" and 2 <= request.nth <= 5:
+            return "lost_request"
+        if (request.name, request.nth) == ("optim-step", 6):
+            story.service.restart(story.clock.now)
+        return None
+
+    first, second = story.live(spoils), story.live()
+
+    assert (first.code, second.code) == (ExitCode.OUTCOME_UNKNOWN, ExitCode.DONE)
+    assert not story.events("guard.fired")
+    story.check()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from hud_orchestrator.errors import HeadMoved
@@ -108,8 +110,23 @@ def test_batches_ask_for_rates_of_their_own_that_are_all_but_the_same(rate: floa
 
 
 def test_more_nodes_than_this_run_asked_for_are_somebody_elses() -> None:
-    check_strangers(TREE, before=(), optim_steps=2)
-    check_strangers(TREE, before={"c1"}, optim_steps=1)
+    check = partial(check_strangers, TREE, known=(), stood_on=None)
+    check(before=(), optim_steps=2)
+    check(before={"c1"}, optim_steps=1)
 
     with pytest.raises(HeadMoved, match="somebody else trains this model"):
-        check_strangers(TREE, before={"c1"}, optim_steps=0)
+        check(before={"c1"}, optim_steps=0)
+
+
+@pytest.mark.parametrize("stood_on", [{"c1"}, {None, "c1"}])
+def test_under_a_lease_a_node_where_this_run_asked_for_none_is_somebody_elses(
+    stood_on: set[str | None],
+) -> None:
+    tree = [*TREE, node("c3", "c2")]
+    check = partial(check_strangers, before={"c1"}, optim_steps=3)
+    check(tree, known=(), stood_on=stood_on)  # c3 on top of a late one of ours
+    check(tree, known={"c2", "c3"}, stood_on=stood_on)
+    check(tree, known={"c2"}, stood_on=None)
+
+    with pytest.raises(HeadMoved, match="checkpoint c3 was made on top of c2, and this run asked for none"):
+        check(tree, known={"c2"}, stood_on=stood_on)

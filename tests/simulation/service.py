@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -83,6 +83,8 @@ class SimulatedService:
         self.list_lag_s = list_lag_s
         self.counts_extra = 0
         """How many datums of a checkpoint it counts beside those that were sent for it."""
+        self.mute: Callable[[], bool] = lambda: False
+        """Whether the next completion says nothing of its tokens."""
         self._gateway_lag_s = gateway_lag_s
         self._done: dict[str, Answer] = {}
         self._odd = False
@@ -204,7 +206,7 @@ class SimulatedService:
                         "finish_reason": "stop",
                         "logprobs": {"content": [{"logprob": LOGPROB}]},
                         "prompt_token_ids": [1, 2],
-                        "token_ids": [ord(text)],
+                        "token_ids": None if self.mute() else [ord(text)],
                     }
                 ],
                 "system_fingerprint": self._served(slug, now),
