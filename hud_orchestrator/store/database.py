@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 log = get_logger()
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 Survives = Literal["power cut", "kill"]
 """The worst that a commit which has returned is not lost by."""

@@ -11,6 +11,8 @@ a lost answer, a cancellation and a power cut all leave the same row behind.
        +--nothing to train on------> skipped
 
     applied, skipped --the run went back to a step before--> rolled_back (see store.rollbacks)
+
+The store refuses every other way, and every call that must not be: see schema.sql.
 """
 
 from __future__ import annotations
@@ -186,8 +188,7 @@ class Ledger:
             strays: checkpoints made meanwhile that no step will be explained by.
         """
         await self._database.write(
-            "UPDATE steps SET state = 'abandoned', ended_at = ?, detail = ?, strays = ?"
-            " WHERE id = ? AND state = 'planned'",
+            "UPDATE steps SET state = 'abandoned', ended_at = ?, detail = ?, strays = ? WHERE id = ?",
             now(),
             detail,
             json.dumps(list(strays)),
@@ -239,8 +240,7 @@ class Ledger:
         def update(connection: sqlite3.Connection) -> None:
             connection.execute(
                 "UPDATE steps SET state = ?, checkpoint = ?, metrics = ?, detail = ?, strays = ?,"
-                " ended_at = ?"
-                " WHERE id = ? AND state = 'planned'",
+                " ended_at = ? WHERE id = ?",
                 (state, checkpoint, json.dumps(dict(metrics)), detail, json.dumps(list(strays)), now(), plan),
             )
             rows(

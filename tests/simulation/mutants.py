@@ -39,14 +39,15 @@ class Mutant:
 MUTANTS = {
     "send_an_unknown_call_again": Mutant(
         "stages.train",
-        "except ServiceUnreachable as error:\n            wait_s",
-        "except (ServiceUnreachable, OutcomeUnknown) as error:\n            wait_s",
+        "except ServiceUnreachable as error:\n            away",
+        "except (ServiceUnreachable, OutcomeUnknown) as error:\n            away",
     ),
     "step_on_a_call_of_unknown_outcome": Mutant(
         "stages.train",
-        '        figures = _figures(await _once(trainer.ledger, "forward_backward", plan, send)) | figures',
-        '        try:\n            await _once(trainer.ledger, "forward_backward", plan, send)\n'
-        "        except OutcomeUnknown:\n            pass",
+        '        answer = await _once(trainer.ledger, "forward_backward", plan, send, on_top=nth > 0)',
+        "        try:\n"
+        '            answer = await _once(trainer.ledger, "forward_backward", plan, send, on_top=nth > 0)\n'
+        "        except OutcomeUnknown:\n            continue",
     ),
     "write_the_row_after_the_call": Mutant(
         "store.ledger",

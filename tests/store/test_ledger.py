@@ -99,6 +99,53 @@ async def test_a_second_optim_step_of_one_step_is_refused_by_the_store(
             raise AssertionError("the body must not run")
 
 
+@pytest.mark.parametrize("first", [OutcomeUnknown("lost"), RequestRejected("409", status=409)])
+async def test_a_call_on_top_of_one_that_failed_is_refused_by_the_store(
+    ledger: Ledger, first: Exception
+) -> None:
+    step = await plan(ledger)
+    with pytest.raises(type(first)):
+        async with ledger.one_shot("forward_backward", plan=step):
+            raise first
+
+    with pytest.raises(sqlite3.IntegrityError, match="on top of one that failed"):
+        async with ledger.one_shot("optim_step", plan=step):
+            raise AssertionError("the body must not run")
+
+
+async def test_a_call_of_which_nothing_was_sent_is_no_fence(ledger: Ledger) -> None:
+    step = await plan(ledger)
+    with pytest.raises(ServiceUnreachable):
+        async with ledger.one_shot("forward_backward", plan=step):
+            raise ServiceUnreachable("no connection")
+    for kind in ("forward_backward", "optim_step"):
+        async with ledger.one_shot(kind, plan=step):
+            pass
+
+    open_step = await ledger.open_step()
+    assert open_step is not None
+    assert open_step.called == {"forward_backward", "optim_step"}
+
+
+async def test_what_is_over_ends_once_and_is_not_called_for_again(ledger: Ledger, database: Database) -> None:
+    await Trajectories(database).add(group(0), ending=None)
+    first = await plan(ledger, groups=(0,))
+    await ledger.abandoned(first, detail="lost")
+    second = await plan(ledger, groups=(0,))
+    await ledger.applied(second, checkpoint="c1", metrics={}, trained=[0])
+
+    with pytest.raises(sqlite3.IntegrityError, match="a step ends once"):
+        await ledger.applied(first, checkpoint="c2", metrics={}, trained=[])
+    with pytest.raises(sqlite3.IntegrityError, match="a step ends once"):
+        await ledger.abandoned(second, detail="lost")
+    with pytest.raises(sqlite3.IntegrityError, match="a group ends once"):
+        await database.write("UPDATE groups SET ending = 'failed' WHERE number = 0")
+    with pytest.raises(sqlite3.IntegrityError, match="a call of a step that is over"):
+        async with ledger.one_shot("optim_step", plan=second):
+            raise AssertionError("the body must not run")
+    assert await ledger.checkpoints() == {"c1"}
+
+
 async def test_who_is_cancelled_leaves_no_row_of_a_call_that_was_never_sent(
     ledger: Ledger, tmp_path: Path
 ) -> None:

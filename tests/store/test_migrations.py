@@ -175,7 +175,11 @@ async def test_a_run_of_the_first_version_goes_on_where_it_stood(tmp_path: Path)
     step = await Ledger(database).open_step()
     assert step is not None
     assert step.may_have_accumulated
-    async with Ledger(database).one_shot("backward", plan=step.id):
+    await Ledger(database).abandoned(step.id, detail="lost")
+    again = await Ledger(database).plan(
+        step.number, groups=step.groups, digest="d", head_before=None, learning_rate=1e-3, metrics={}
+    )
+    async with Ledger(database).one_shot("backward", plan=again):
         pass
     await Trajectories(database).end(0, ending=Ending.NO_GRADIENT, step=1)
     with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
