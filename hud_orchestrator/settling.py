@@ -132,9 +132,8 @@ class Settler:
         hurries = cut and step.head_before is not None and step.checkpoint is None
         verdict = await self._verdict(step, watch_s=0 if hurries else self.settle_s)
         if isinstance(verdict, NotApplied) and step.head_before is not None:
-            await self._check_head(step.head_before)
             # This also waits for a call that the service is still busy with, so look again.
-            await self._set_head(step.head_before)
+            await self._set_back(step.head_before)
             verdict = await self._verdict(step, watch_s=0)
         if isinstance(verdict, Applied):
             await self._adopt(step, verdict.checkpoint)
@@ -205,28 +204,31 @@ class Settler:
             await self._forget_head(active.id)
         return True
 
-    async def _check_head(self, *expected: str | None) -> None:
-        """Before a head is set back: it is where a call of ours can have left it.
+    async def _set_back(self, to: str, *allowed: str | None) -> None:
+        """Set the head, which is there, at one of *allowed*, or where a call of ours can have left it.
 
         Raises:
             HeadMoved: it is at a checkpoint of before, where only somebody else can have set it.
         """
-        until = anyio.current_time() + self.settle_s
+        late, until = None, anyio.current_time() + self.settle_s
         while True:
             active = head(await self.catalog.checkpoints(self.model_id))
             # A checkpoint that nothing explains may be of a lost call.
-            if active is None or active.id in expected or active.id not in await self._explained():
-                return
+            if active is None or active.id in (to, *allowed) or active.id not in await self._explained():
+                break
             if active.id in await self._heads_set():
-                await self._forget_head(active.id)
-                return
+                late = active.id
+                break
             if anyio.current_time() >= until:
                 raise HeadMoved(
-                    f"this run had its model at checkpoint {expected[-1] or 'none'} with a step in hand, and "
-                    f"the head is {active.id}: somebody else moved it; set the head back, or start a run "
-                    "with another run.name"
+                    f"this run has a step in hand and wants its model at checkpoint {to}, and the head is "
+                    f"{active.id}: somebody else moved it; set the head back, or start a run with another "
+                    "run.name"
                 )
             await anyio.sleep(LOOK_S)
+        await self._set_head(to)
+        if late is not None:
+            await self._forget_head(late)
 
     async def _forget_head(self, checkpoint: str) -> None:
         """A request of ours explains one move, for a person who insists is not fought."""
@@ -321,8 +323,7 @@ class Settler:
 
     async def _adopt(self, step: PlannedStep, node: Checkpoint) -> None:
         if not node.is_active:
-            await self._check_head(node.id, step.head_before)
-            await self._set_head(node.id)
+            await self._set_back(node.id, step.head_before)
         await self._compare(step, node)
         detail = f"adopted: checkpoint {node.id} has the parent {step.head_before}"
         await self.ledger.applied(
