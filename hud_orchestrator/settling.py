@@ -67,8 +67,15 @@ class Settler:
     """Seconds that the tree is watched before what it does not show counts as not there."""
     writer: SingleWriter
     """The run's lease, which is taken anew to settle a step."""
+    can_fork: bool = True
+    """Whether another fork can be made of what the model was forked from."""
     redo: bool = True
     """Whether groups of a lost step are free for another one."""
+
+    @property
+    def can_drop(self) -> bool:
+        """Whether gradients can be dropped where no head can be set: by a new lease, or with the fork."""
+        return self.writer.fences or self.can_fork
 
     async def begin(self) -> None:
         """Remember the tree as it was before the run's first step, and drop what others have accumulated.
@@ -208,13 +215,17 @@ class Settler:
         """Set the head, which is there, at one of *allowed*, or where a call of ours can have left it.
 
         Raises:
-            HeadMoved: it is at a checkpoint of before, where only somebody else can have set it.
+            HeadMoved: it is at a checkpoint of before, and the list is up to date.
         """
         late, until = None, anyio.current_time() + self.settle_s
+        before = await self._before() | await self.ledger.checkpoints(strays=False)
         while True:
-            active = head(await self.catalog.checkpoints(self.model_id))
-            # A checkpoint that nothing explains may be of a lost call.
-            if active is None or active.id in (to, *allowed) or active.id not in await self._explained():
+            tree = await self.catalog.checkpoints(self.model_id)
+            active = head(tree)
+            # Any other checkpoint may be of a lost call.
+            if active is None or active.id in (to, *allowed) or active.id not in before:
+                break
+            if to not in {node.id for node in tree}:  # an old list
                 break
             if active.id in await self._heads_set():
                 late = active.id
@@ -291,7 +302,7 @@ class Settler:
         agree = await self.history.get("counts_agree")
         # Where there is no head to go back to, doing the step again takes another fork. A single call cannot
         # have lost a part of its gradient.
-        doubtful = step.head_before is not None or step.accumulations > 1
+        doubtful = step.head_before is not None or (step.accumulations > 1 and self.can_fork)
         counts = agree == "yes" or (agree in (None, _doubted(step)) and doubtful)
         # Under a lease there is nobody to be told apart from, and the rate is not signed.
         rates = not self.writer.fences and await self.history.get("rates_agree") is not None
@@ -317,8 +328,8 @@ class Settler:
             before=await self._before(),
             optim_steps=await self.ledger.optim_steps(),
             known=await self.ledger.checkpoints(),
-            # Under a lease no call of ours can have come when another head was there already.
-            stood_on=await self.ledger.stood_on() if self.writer.fences else None,
+            # If all were made under leases, none of ours can have come when another head was there already.
+            stood_on=await self.ledger.stood_on() if await self.writer.always_fenced() else None,
         )
 
     async def _adopt(self, step: PlannedStep, node: Checkpoint) -> None:

@@ -44,6 +44,9 @@ LOOK_S = 2.0
 
 RELEASE_S = 5.0
 
+UNFENCED = "unfenced"
+"""The fact that a run, in some life of it, has had no lease."""
+
 log = get_logger()
 
 
@@ -67,6 +70,10 @@ class SingleWriter:
         """Whether taking the lease makes a clean cut."""
         return self._token.value is not None
 
+    async def always_fenced(self) -> bool:
+        """Whether this run has had the model on lease for as long as there is one."""
+        return self.fences and await self._history.get(UNFENCED) is None
+
     async def take(self, model_id: str) -> bool:
         """Have *model_id* from here on, with a clean cut; ``False``: the service gives no leases.
 
@@ -86,6 +93,8 @@ class SingleWriter:
                 if self.fences or getattr(error, "status", NO_LEASES[0]) not in NO_LEASES:
                     raise
                 self._offered = False
+                if await self._history.get(UNFENCED) is None:
+                    await self._history.set(UNFENCED, "yes")
                 return False
             self._unanswered = False
             before, self._token.value, self._model_id = self._token.value, lease.token, model_id

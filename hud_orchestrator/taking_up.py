@@ -105,5 +105,6 @@ def _settler(
         history=store.history,
         settle_s=settle_s,
         writer=writer,
+        can_fork=run.model.base is not None,
         redo=run.trainer.on_lost_step == "redo",
     )

@@ -26,6 +26,7 @@ from hud_orchestrator.client_loss import Differentiate
 from hud_orchestrator.clients.training import Training
 from hud_orchestrator.errors import (
     FencedOff,
+    GradientDoubted,
     OutcomeUnknown,
     RequestRejected,
     RunFailed,
@@ -80,6 +81,11 @@ class Trainer:
     """Checkpoints that the run may still want to go back to."""
     differentiate: Differentiate | None = None
     """The loss, when it is computed here and not by the service."""
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether what the step in hand leaves can be dropped, at worst with the fork that has it."""
+        return self.policy.current.checkpoint is not None or self.settler.can_drop
 
 
 async def train(
@@ -172,7 +178,7 @@ async def _attempt(trainer: Trainer, batch: Batch, plan: int) -> Step:
 async def _settled(trainer: Trainer, batch: Batch, error: Exception, *, last: bool) -> Step | None:
     """The step as it was found or dropped; ``None``: do it again."""
     # What was refused is not lost: it is done again, whatever the run file says of lost steps.
-    refused = isinstance(error, RequestRejected)
+    refused = isinstance(error, RequestRejected | GradientDoubted)
     step, settler = await _open(trainer), replace(trainer.settler, redo=trainer.settler.redo or refused)
     if not last and (step.head_before is not None or settler.writer.fences):
         log.warning("step.unsettled", step=step.number, reason=str(error))
@@ -219,8 +225,13 @@ async def _accumulate(trainer: Trainer, batch: Batch, plan: int) -> tuple[Ending
         return await _by_our_loss(trainer, trainer.differentiate, batch, plan)
     figures: dict[str, float] = {}
     for nth, request in enumerate(forward_backward_requests(batch, trainer.recipe)):
-        send = partial(trainer.training.forward_backward, request)
-        answer = await _once(trainer.ledger, "forward_backward", plan, send, on_top=nth > 0)
+        send, away = partial(trainer.training.forward_backward, request), _Away()
+        answer = await _once(trainer.ledger, "forward_backward", plan, send, away)
+        if nth > 0 and away.found and trainer.can_redo:
+            raise GradientDoubted(
+                f"the service was away between two calls of step {batch.step}: it may have begun anew, "
+                "without what the first one had accumulated"
+            )
         # Of several calls, the figures of the first, which has the whole groups.
         figures = _figures(answer) | figures
     return None, figures
@@ -246,47 +257,37 @@ def _figures(result: ForwardBackwardResult) -> dict[str, float]:
     return {**result.metrics, **dict.fromkeys(result.not_finite, math.nan)}
 
 
+@dataclass(slots=True)
+class _Away:
+    """Whether the service was found to be away."""
+
+    found: bool = False
+
+
 async def _once(
     ledger: Ledger,
     kind: CallKind,
     plan: int,
     send: Callable[..., Awaitable[T]],
-    *,
-    on_top: bool = False,
+    away: _Away | None = None,
 ) -> T:
-    """One call, and another only after proof that nothing of the last one was sent.
-
-    Args:
-        ledger: gets a row for each.
-        kind: of the call.
-        plan: the step that it is for.
-        send: makes it.
-        on_top: whether it adds to a gradient that must still be there.
-
-    Raises:
-        OutcomeUnknown: the service was away, and may have lost what it adds to.
-    """
-    waits, away = iter(UNSENT_WAITS_S), False
+    """One call, and another only after proof that nothing of the last one was sent, which *away* is told."""
+    waits = iter(UNSENT_WAITS_S)
     while True:
         try:
             async with ledger.one_shot(kind, plan=plan) as opened:
                 answer = await send(call=opened.id)
                 opened.num_datums = getattr(answer, "num_datums", None)
                 opened.checkpoint = getattr(answer, "checkpoint_id", None)
+                return answer
         except ServiceUnreachable as error:
-            away = True
             wait_s = next(waits, None)
             if wait_s is None:
                 raise
+            if away is not None:
+                away.found = True
             log.warning("call.repeated", kind=kind, reason=str(error), wait_s=wait_s)
             await anyio.sleep(wait_s)
-        else:
-            if on_top and away:
-                raise OutcomeUnknown(
-                    f"the service was away before the second {kind} of a step: it may have begun anew, "
-                    "without what the first one had accumulated"
-                )
-            return answer
 
 
 def _batch_metrics(batch: Batch) -> dict[str, float]:

@@ -195,11 +195,12 @@ class Ledger:
             plan,
         )
 
-    async def checkpoints(self) -> set[str]:
-        """Every checkpoint that a step which is over accounts for."""
+    async def checkpoints(self, *, strays: bool = True) -> set[str]:
+        """Every checkpoint that a step which is over accounts for: its own, and *strays* that it has seen."""
         found = await self._database.read(
             "SELECT checkpoint AS id FROM steps WHERE checkpoint IS NOT NULL"
-            " UNION SELECT stray.value FROM steps, json_each(steps.strays) AS stray"
+            " UNION SELECT stray.value FROM steps, json_each(steps.strays) AS stray WHERE ?",
+            strays,
         )
         return {row["id"] for row in found}
 

@@ -7,7 +7,7 @@ import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from tests.simulation.disk import SimulatedDisk
 from tests.simulation.environments import SimulatedPlacement
 from tests.simulation.life import End, Process
 from tests.simulation.network import SimulatedNetwork, Weather
-from tests.simulation.service import Node, SimulatedService
+from tests.simulation.service import BASE, Node, SimulatedService
 
 TRAINED = """
 SELECT g.step, r.trace_id, r.version_min FROM rollouts r JOIN groups g ON g.number = r.group_number
@@ -155,6 +155,14 @@ class Story:
         with closing(sqlite3.connect(self.loaded.run.directory / "store.db")) as connection:
             connection.row_factory = sqlite3.Row
             yield connection
+
+    def bring_a_fork(self) -> None:
+        """The slug is there before the run, which does not know what it was forked from."""
+        base = {"source_model_id": BASE, "name": self.loaded.run.model.slug}
+        reply = self.service.handle("POST", "/v2/models/fork", base, key=None, token=None, now=self.clock.now)
+        assert reply.status == 200
+        model = self.loaded.run.model.model_copy(update={"base": None})
+        self.loaded = replace(self.loaded, run=self.loaded.run.model_copy(update={"model": model}))
 
     def notebook(self, call: str, trace: str = "somebody-elses") -> None:
         """Somebody else makes a training call to the slug."""

@@ -502,6 +502,97 @@ def test_a_gradient_that_is_lost_between_two_calls_unseen_is_missed_when_the_ste
     story.check()
 
 
+def test_a_step_that_may_have_lost_a_gradient_is_no_lost_one(tmp_path: Path) -> None:
+    story = uneven(tmp_path, lost_steps="drop")
+
+    def blinks(request: Request) -> str | None:
+        if not story.events("call.repeated") and second_call(story, request, 2):
+            return "refused"
+        return None
+
+    assert story.live(blinks).code == ExitCode.DONE
+    assert [line["redone"] for line in story.events("step.abandoned")] == [True]
+    story.check()
+
+
+@pytest.mark.parametrize("counts_extra", [0, 1])
+def test_a_fork_that_nothing_can_replace_is_trained_though_a_gradient_may_be_lost(
+    tmp_path: Path, counts_extra: int
+) -> None:
+    story = uneven(tmp_path)
+    story.service.counts_extra = counts_extra
+    story.bring_a_fork()
+
+    def blinks(request: Request) -> str | None:
+        if not story.events("call.repeated") and second_call(story, request, 1):
+            return "refused"
+        return None
+
+    assert story.live(blinks).code == ExitCode.DONE
+    assert len(story.service.slugs) == 1
+    story.check()
+
+
+def test_a_late_step_that_comes_while_the_head_is_set_back_is_no_persons_doing(story: Story) -> None:
+    came: list[str] = []
+
+    def comes(request: Request) -> str | None:
+        if (request.name, request.nth) == ("optim-step", 2):
+            came.append("lost")
+            return "lost_request"
+        if request.name == "head" and came == ["lost"]:
+            came.append("set")
+        elif request.name == "checkpoints" and came == ["lost", "set"]:
+            came.append("late")
+            story.notebook("forward-backward")
+            story.notebook("optim-step")
+        elif request.name == "forward-backward" and came == ["lost", "set", "late"]:
+            came.append("lost again")
+            return "lost_request"
+        return None
+
+    assert story.live(comes).code == ExitCode.DONE
+    assert len(came) == 4
+    story.check()
+
+
+def test_an_old_list_while_a_step_is_open_is_no_persons_doing(story: Story) -> None:
+    def falls_back(request: Request) -> str | None:
+        if (request.name, request.nth) == ("optim-step", 2):
+            story.pause(10 * MINUTE)
+        if (request.name, request.nth) == ("optim-step", 3):
+            story.service.list_lag_s = 5 * MINUTE
+            return "lost_request"
+        return None
+
+    end = story.live(falls_back)
+    story.service.list_lag_s = 0.0
+    last = story.live()
+
+    assert (end.code, last.code) == (ExitCode.OUTCOME_UNKNOWN, ExitCode.DONE)
+    story.check()
+
+
+def test_a_run_that_had_no_lease_at_first_knows_its_late_calls_when_it_has_one(story: Story) -> None:
+    late: list[Request] = []
+
+    def comes_late(request: Request) -> str | int | None:
+        if (request.name, request.nth) == ("optim-step", 2):
+            return "lost_request"
+        if (request.name, request.nth) == ("optim-step", 4):
+            late.append(request)
+            story.notebook("optim-step")
+            return None
+        return 401 if late else None
+
+    first = story.live(comes_late)
+    story.service.leases = True
+    last = story.live()
+
+    assert (first.code, last.code) == (ExitCode.KEY_REFUSED, ExitCode.DONE)
+    story.check()
+
+
 def uneven(directory: Path, **service: Any) -> Story:
     """A run whose steps take two calls: of some members the gateway does not tell the tokens."""
     story, completions = Story(directory, members=4, **service), count(1)

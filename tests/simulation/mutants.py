@@ -39,14 +39,14 @@ class Mutant:
 MUTANTS = {
     "send_an_unknown_call_again": Mutant(
         "stages.train",
-        "except ServiceUnreachable as error:\n            away",
-        "except (ServiceUnreachable, OutcomeUnknown) as error:\n            away",
+        "except ServiceUnreachable as error:\n            wait_s",
+        "except (ServiceUnreachable, OutcomeUnknown) as error:\n            wait_s",
     ),
     "step_on_a_call_of_unknown_outcome": Mutant(
         "stages.train",
-        '        answer = await _once(trainer.ledger, "forward_backward", plan, send, on_top=nth > 0)',
+        '        answer = await _once(trainer.ledger, "forward_backward", plan, send, away)',
         "        try:\n"
-        '            answer = await _once(trainer.ledger, "forward_backward", plan, send, on_top=nth > 0)\n'
+        '            answer = await _once(trainer.ledger, "forward_backward", plan, send, away)\n'
         "        except OutcomeUnknown:\n            continue",
     ),
     "write_the_row_after_the_call": Mutant(
@@ -75,7 +75,7 @@ MUTANTS = {
         "    if False:\n",
     ),
     "leave_what_has_accumulated": Mutant(
-        "settling", "            await self._set_head(step.head_before)", "            await anyio.sleep(0)"
+        "settling", "            await self._set_back(step.head_before)", "            await anyio.sleep(0)"
     ),
     "do_not_compare_counts": Mutant(
         "settling", "num_datums=step.num_datums if counts else None", "num_datums=None"

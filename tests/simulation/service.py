@@ -79,7 +79,7 @@ class SimulatedService:
         self._idempotent = idempotent
         self._counts = counts
         self._rates = rates
-        self._leases = leases
+        self.leases = leases
         self.list_lag_s = list_lag_s
         self.counts_extra = 0
         """How many datums of a checkpoint it counts beside those that were sent for it."""
@@ -146,7 +146,7 @@ class SimulatedService:
             return Answer(200, {"losses": ["importance_sampling"]})
         if what == "checkpoints":
             return self._checkpoints(slug, now)
-        if self._leases:
+        if self.leases:
             slug.fence.admit(token, now)
         return self._set_head(slug, body, now) if what == "head" else self._train(what, slug, body, now)
 
@@ -161,7 +161,7 @@ class SimulatedService:
         return self._optim_step(slug, body, now)
 
     def _lease(self, method: str, slug: Slug, body: Any, token: int | None, now: float) -> Answer:
-        if not self._leases:
+        if not self.leases:
             return Answer(404, {"detail": "no such path"})
         fence = slug.fence
         if method == "POST" and fence.take(body, now):

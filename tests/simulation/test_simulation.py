@@ -25,7 +25,8 @@ def test_whatever_dies_every_step_is_applied_once_and_every_group_ends_once(
         if pytestconfig.getoption("--seed") is not None:
             print(world[0].mix, *world[0].report.trace, sep="\n")
 
-    assert report.codes[-1] == 0
+    # Of two trainers of a model without leases, either may be the one that ends with 76.
+    assert report.codes[-1] == 0 or (world[0].mix.rival and 0 in report.codes)
     assert report.kills == report.lives - len(report.codes)
 
 
