@@ -205,11 +205,12 @@ def test_the_best_checkpoint_outlives_pruning_and_what_was_pruned_is_refused(
     assert [line["checkpoint"] for line in local_run.metrics("rollback")] == [first]
     assert all(line["grad_norm"] > 0 and line["cut_short_share"] == 0 for line in local_run.metrics())
 
-    assert "the next hud-orchestrate run does it" in ask(local_run, "--steps", "1").stdout
+    # The last step was settled by the head before it, which is still there; what was before that one is not.
+    assert "the next hud-orchestrate run does it" in ask(local_run, "--steps", "2").stdout
     refused = local_run.run(timeout=LONG_S)
 
     assert refused.returncode == 1
-    assert "the run cannot go back to step 3 (asked for)" in refused.stderr
+    assert "the run cannot go back to step 2 (asked for)" in refused.stderr
     assert "was pruned" in refused.stderr
 
     # The best one is still there, and can be the last one.
@@ -218,7 +219,7 @@ def test_the_best_checkpoint_outlives_pruning_and_what_was_pruned_is_refused(
 
     assert kept.returncode == 0, kept.stderr
     states = local_run.query("SELECT to_step, state FROM rollbacks ORDER BY id")
-    assert states == [(1, "done"), (3, "refused"), (1, "done")]
+    assert states == [(1, "done"), (2, "refused"), (1, "done")]
     assert local_run.summary()["head"] == first
 
 
