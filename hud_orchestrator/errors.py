@@ -128,10 +128,6 @@ class OutcomeUnknown(ServiceError):
     exit_code = ExitCode.OUTCOME_UNKNOWN
 
 
-class GradientDoubted(OutcomeUnknown):
-    """Every call of a step was answered, and what an earlier one left may be gone."""
-
-
 class HeadMoved(ServiceError):
     """The head is not where this run left it: somebody else trains the slug."""
 

@@ -26,7 +26,6 @@ from hud_orchestrator.client_loss import Differentiate
 from hud_orchestrator.clients.training import Training
 from hud_orchestrator.errors import (
     FencedOff,
-    GradientDoubted,
     OutcomeUnknown,
     RequestRejected,
     RunFailed,
@@ -62,6 +61,10 @@ CONFLICT = 409
 """There is nothing to step on: the service has lost what it had accumulated."""
 
 log = get_logger()
+
+
+class _GradientDoubted(OutcomeUnknown):
+    """Every call of a step was answered, and what an earlier one left may be gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +181,7 @@ async def _attempt(trainer: Trainer, batch: Batch, plan: int) -> Step:
 async def _settled(trainer: Trainer, batch: Batch, error: Exception, *, last: bool) -> Step | None:
     """The step as it was found or dropped; ``None``: do it again."""
     # What was refused is not lost: it is done again, whatever the run file says of lost steps.
-    refused = isinstance(error, RequestRejected | GradientDoubted)
+    refused = isinstance(error, RequestRejected | _GradientDoubted)
     step, settler = await _open(trainer), replace(trainer.settler, redo=trainer.settler.redo or refused)
     if not last and (step.head_before is not None or settler.writer.fences):
         log.warning("step.unsettled", step=step.number, reason=str(error))
@@ -228,7 +231,7 @@ async def _accumulate(trainer: Trainer, batch: Batch, plan: int) -> tuple[Ending
         send, away = partial(trainer.training.forward_backward, request), _Away()
         answer = await _once(trainer.ledger, "forward_backward", plan, send, away)
         if nth > 0 and away.found and trainer.can_redo:
-            raise GradientDoubted(
+            raise _GradientDoubted(
                 f"the service was away between two calls of step {batch.step}: it may have begun anew, "
                 "without what the first one had accumulated"
             )
