@@ -49,7 +49,7 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
         del case.headers[FENCING_TOKEN]
     if case.path_parameters and dice.random() < 0.9:
         case.path_parameters = {"id": _existing(path, dice)}
-    if path.endswith("/lease") and case.method in ("PUT", "DELETE") and dice.random() < 0.5:
+    if path.endswith("/lease") and case.method in ("PUT", "DELETE") and dice.random() < 0.85:
         case.headers[FENCING_TOKEN] = known().fencing_token()
     if case.query and "model" in case.query and dice.random() < 0.5:
         case.query = {"model": "tiny"}
