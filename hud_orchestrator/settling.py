@@ -4,7 +4,7 @@ optim_step confirmed --the node is there, whole, and the head--> the step is app
 outcome unknown, the node is not shown, or it is not what was asked for:
     take the lease anew where the service gives leases: nothing of the step can arrive or be left then;
     without one, or where a node was promised or no head can be set back, watch the tree for ``settle_s``;
-    then set the head back, which drops what has accumulated; look again
+    then set the head back, which drops what has accumulated, unless somebody has moved it; look again
       a node that only this step can have made  --> adopted
       otherwise                                 --> abandoned, or skipped when lost steps are dropped
 """

@@ -14,6 +14,11 @@ from dataclasses import dataclass
 from hud_orchestrator.errors import HeadMoved
 from hud_orchestrator.wire import Checkpoint
 
+_STRANGERS = (
+    "somebody else trains this model, and this run cannot go on with it; give each run a slug of its own: "
+    "another run.name and model.slug, or --fresh"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
@@ -139,12 +144,6 @@ def check_strangers(
                 f"checkpoint {node.id} was made on top of {parent or 'none'}, and this run asked for none "
                 f"there: {_STRANGERS}"
             )
-
-
-_STRANGERS = (
-    "somebody else trains this model, and this run cannot go on with it; give each run a slug of its own: "
-    "another run.name and model.slug, or --fresh"
-)
 
 
 def _objection(found: Sequence[Checkpoint], claim: Claim) -> str | None:

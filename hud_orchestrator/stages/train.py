@@ -3,9 +3,9 @@
 A step is planned in the ledger, its gradient is accumulated, and one ``optim_step`` applies it. A loss
 of the service takes one ``forward_backward`` per group size (one, unless members were masked); a loss
 of ours takes one ``forward`` and one ``backward`` for the whole batch. A failed or unknown call fences
-the step: no ``optim_step`` is sent on top of it. What became of it is settled here, and the step done
-again or dropped; only a step on a fresh fork, which has no head to be set back to, ends the run where
-the service gives no leases.
+the step: no ``optim_step`` is sent on top of it, nor on a gradient a part of which may be gone. What
+became of it is settled here, and the step done again or dropped; only a step on a fresh fork, which has
+no head to be set back to, ends the run where the service gives no leases.
 """
 
 from __future__ import annotations

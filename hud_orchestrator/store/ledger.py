@@ -12,7 +12,7 @@ a lost answer, a cancellation and a power cut all leave the same row behind.
 
     applied, skipped --the run went back to a step before--> rolled_back (see store.rollbacks)
 
-The store refuses every other way, and every call that must not be: see schema.sql.
+The store refuses a second end, and a call of a step that is over or on top of one that failed: schema.sql.
 """
 
 from __future__ import annotations

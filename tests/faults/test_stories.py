@@ -23,6 +23,20 @@ def at(name: str, nth: int, fate: str | int) -> Callable[[Request], str | int | 
     return lambda request: fate if (request.name, request.nth) == (name, nth) else None
 
 
+def uneven(directory: Path, **service: Any) -> Story:
+    """A run whose steps take two calls: of some members the gateway does not tell the tokens."""
+    story, completions = Story(directory, members=4, **service), count(1)
+    story.service.mute = lambda: next(completions) % 8 == 4
+    return story
+
+
+def second_call(story: Story, request: Request, step: int) -> bool:
+    """Whether *request* is to add to what a first call of *step* has left."""
+    slug = next(iter(story.service.slugs.values()), None)
+    adds = request.name == "forward-backward" and slug is not None and len(slug.batches) > 0
+    return adds and slug is not None and len(slug.nodes) == step - 1
+
+
 @pytest.fixture
 def story(tmp_path: Path) -> Story:
     return Story(tmp_path)
@@ -591,20 +605,6 @@ def test_a_run_that_had_no_lease_at_first_knows_its_late_calls_when_it_has_one(s
 
     assert (first.code, last.code) == (ExitCode.KEY_REFUSED, ExitCode.DONE)
     story.check()
-
-
-def uneven(directory: Path, **service: Any) -> Story:
-    """A run whose steps take two calls: of some members the gateway does not tell the tokens."""
-    story, completions = Story(directory, members=4, **service), count(1)
-    story.service.mute = lambda: next(completions) % 8 == 4
-    return story
-
-
-def second_call(story: Story, request: Request, step: int) -> bool:
-    """Whether *request* is to add to what a first call of *step* has left."""
-    slug = next(iter(story.service.slugs.values()), None)
-    adds = request.name == "forward-backward" and slug is not None and len(slug.batches) > 0
-    return adds and slug is not None and len(slug.nodes) == step - 1
 
 
 def test_a_step_asks_to_keep_the_head_that_it_would_be_settled_by(story: Story) -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from tests.simulation.world import World, simulate
 
-SEEDS = (100, 107, 131, 1074, 1081, 12019985, 13024393, 20102038, 1795627534072)
-"""Calm and stormy ones, among them six that once broke."""
+SEEDS = (100, 107, 131, 1074, 1081, 12019985, 13024393, 20102062, 1795627534072)
+"""Calm and stormy ones, among them five that once broke, and two trainers without leases."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -25,8 +25,7 @@ def test_whatever_dies_every_step_is_applied_once_and_every_group_ends_once(
         if pytestconfig.getoption("--seed") is not None:
             print(world[0].mix, *world[0].report.trace, sep="\n")
 
-    # Of two trainers of a model without leases, either may be the one that ends with 76.
-    assert report.codes[-1] == 0 or (world[0].mix.rival and 0 in report.codes)
+    assert report.codes[-1] == 0
     assert report.kills == report.lives - len(report.codes)
 
 
