@@ -80,32 +80,48 @@ class PolicyCell:
 
 
 class Permits:
-    """How many more groups may be begun."""
+    """Which groups are under way, and how many more may be begun."""
 
-    def __init__(self, *, groups_per_step: int, staleness: int, taken: int = 0) -> None:
-        """Start with *taken* permits held by groups that were begun before a restart."""
+    def __init__(self, *, groups_per_step: int, staleness: int, held: Collection[int] = ()) -> None:
+        """Start with permits *held* by groups that were begun before a restart.
+
+        They may be more than there are, as the run file may have grown smaller since: none is handed out
+        until they are fewer.
+        """
         self.total = groups_per_step * (staleness + 1)
-        # The run file may have grown smaller since: what is held too much is not handed out again.
-        self._debt = max(0, taken - self.total)
-        self._free = anyio.Semaphore(max(0, self.total - taken), max_value=self.total)
         self.returned: dict[str, int] = {"trained": 0, "dropped": 0}
+        self._held = set(held)
+        self._changed = anyio.Event()
+
+    @property
+    def held(self) -> frozenset[int]:
+        """Numbers of the groups that hold one."""
+        return frozenset(self._held)
 
     @property
     def free(self) -> int:
         """Groups that could begin now."""
-        return self._free.value
+        return max(0, self.total - len(self._held))
 
-    async def take(self) -> None:
-        """Wait for the right to begin one group."""
-        await self._free.acquire()
+    async def take(self, group: int) -> None:
+        """Wait for the right to begin *group*."""
+        while not self.free:
+            await self._changed.wait()
+        self._held.add(group)
 
-    def give_back(self, count: int, *, reason: str) -> None:
-        """Return *count* permits; *reason* is ``trained`` or ``dropped``."""
-        self.returned[reason] += count
-        paid = min(count, self._debt)
-        self._debt -= paid
-        for _ in range(count - paid):
-            self._free.release()
+    def give_back(self, groups: Collection[int], *, reason: str) -> None:
+        """Return the permits of *groups*; *reason* is ``trained`` or ``dropped``.
+
+        Raises:
+            ValueError: one of them holds none.
+        """
+        if strange := set(groups) - self._held:
+            raise ValueError(f"groups {sorted(strange)} hold no permit")
+        self.returned[reason] += len(groups)
+        self._held.difference_update(groups)
+        # Wake today's waiter, then give tomorrow's an event of its own.
+        self._changed.set()
+        self._changed = anyio.Event()
 
 
 class Drain:

@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,8 @@ class Scoreboard:
         self.flying = 0
         self.paused: str | None = None
         """Why no attempt may begin at the moment."""
+        self.begun: Callable[[], Collection[int]] = tuple
+        """Numbers of the groups that are begun and not over, those of the step in hand included."""
         self.gauges: dict[str, Callable[[], float]] = {}
         """Numbers that are read when a step ends."""
         self.staleness = 0.0

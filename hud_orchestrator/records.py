@@ -285,8 +285,8 @@ class Batch:
     """Rewards of every graded rollout tried for this step, dropped groups included."""
     outcomes: Mapping[Outcome, int] = field(default_factory=dict)
     """How every rollout ended that was tried for this step."""
-    permits: int = 0
-    """Permits that come back when the step is over: one for each place it had."""
+    holders: tuple[int, ...] = ()
+    """Groups whose permits come back when the step is over: one for each place it had."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

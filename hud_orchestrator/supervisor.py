@@ -84,8 +84,9 @@ async def run_pipeline(pipeline: Pipeline) -> None:
     permits = Permits(
         groups_per_step=run.rollout.groups_per_step,
         staleness=run.pipeline.staleness,
-        taken=len(standing.waiting) + cutter.lost_places,
+        held={group.number for group in standing.waiting} | cutter.wasted_before,
     )
+    board.begun = lambda: permits.held
     tickets, tickets_out = create_memory_object_stream[Ticket](0)
     rollouts, rollouts_out = create_memory_object_stream[Rollout](0)
     batches, batches_out = create_memory_object_stream[Batch](math.inf)

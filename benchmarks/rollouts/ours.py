@@ -152,7 +152,7 @@ async def _graded(batches: MemoryObjectReceiveStream[Batch], permits: Permits, *
     done = 0
     while done < at_least:
         batch = await batches.receive()
-        permits.give_back(batch.permits, reason="trained")
+        permits.give_back(batch.holders, reason="trained")
         done += len(batch.rewards)
     return done
 

@@ -45,6 +45,8 @@ def _one(run: RunFile, guard: GuardSection, key: str) -> Iterator[Finding]:
             (f"{key}.metric", "trainer.loss"),
             f"{guard.metric} is not a figure of trainer.loss: cross_entropy, which does not compare policies",
         )
+    if guard.rearm is not None and (wrong := _does_not_rearm(guard, guard.rearm)) is not None:
+        yield Finding((f"{key}.rearm",), wrong)
     for name, actions in _BELONGS.items():
         if name in guard.model_fields_set and guard.action not in actions:
             text = f"has no meaning with action: {guard.action}; it belongs to {' and '.join(actions)}"
@@ -54,6 +56,18 @@ def _one(run: RunFile, guard: GuardSection, key: str) -> Iterator[Finding]:
             (f"{key}.floor", "trainer.learning_rate.peak"),
             f"{guard.floor:g} is above trainer.learning_rate.peak ({run.trainer.learning_rate.peak:g})",
         )
+
+
+def _does_not_rearm(guard: GuardSection, rearm: float) -> str | None:
+    if guard.not_finite:
+        return "has no meaning with not_finite"
+    if guard.above is not None and rearm > guard.above:
+        return f"{rearm:g} is over above ({guard.above:g}); the figure has to come back to it from there"
+    if guard.below is not None and rearm < guard.below:
+        return f"{rearm:g} is under below ({guard.below:g}); the figure has to come back to it from there"
+    if guard.falls_below_best is not None and not 0 <= rearm < guard.falls_below_best:
+        return f"{rearm:g} is not from 0 to less than falls_below_best ({guard.falls_below_best:g})"
+    return None
 
 
 GUARD_CHECKS: tuple[Check, ...] = (_guards,)

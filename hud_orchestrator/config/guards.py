@@ -32,7 +32,8 @@ class GuardSection(Section):
     """A condition on one figure, and an action.
 
     It fires when the condition has held ``in_a_row`` times, and again at the earliest ``cool_down`` steps
-    later. Of ``above``, ``below``, ``falls_below_best`` and ``not_finite``, one is given.
+    later, and after the figure has come back to ``rearm``. Of ``above``, ``below``, ``falls_below_best`` and
+    ``not_finite``, one is given.
     """
 
     name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,63}$")
@@ -58,6 +59,11 @@ class GuardSection(Section):
 
     cool_down: int = Field(default=10, ge=0)
     """Steps after it has fired in which it does not fire again."""
+
+    rearm: float | None = None
+    """What the figure has to come back to before the guard fires again, so that one which wavers about its
+    bound fires once: with ``above: 0.5`` and ``rearm: 0.3``, 0.3 or less; with ``falls_below_best``, so much
+    below the best, or less. Left out: it need not."""
 
     action: Literal["warn", "pause", "lower_learning_rate", "roll_back"] = "warn"
     """``warn``: a line in the log. ``pause``: the run ends with exit code 79, and another ``run`` goes on.

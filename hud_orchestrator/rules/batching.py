@@ -40,8 +40,10 @@ class BatchCutter:
             dropped: what was tried for steps before a restart, by the step; it counts as if it had been now.
         """
         self._before = dict(dropped or {})
-        self.lost_places = sum(max(0, len(groups) - replacements) for groups in self._before.values())
-        """Places that it took for good: as many permits are held by nobody else."""
+        self.wasted_before = frozenset(
+            group.number for groups in self._before.values() for group in groups[replacements:]
+        )
+        """Those of them that took a place for good, and so hold a permit."""
         self._step = next_step
         self._places = groups_per_step
         self._replacements = replacements
@@ -51,7 +53,7 @@ class BatchCutter:
         self._rewards: list[tuple[int, float]] = []
         self._outcomes: Counter[Outcome] = Counter()
         self._replaced = 0
-        self._wasted = 0
+        self._wasted: list[int] = []
         self._recall()
 
     @property
@@ -62,19 +64,19 @@ class BatchCutter:
     @property
     def places_left(self) -> int:
         """How many of the step's places are not taken."""
-        return self._places - len(self._kept) - self._wasted
+        return self._places - len(self._kept) - len(self._wasted)
 
     def keep(self, group: TrainableGroup) -> None:
         """Give a place to a group that trains."""
         self._kept.append(group)
 
-    def drop(self, ending: Ending) -> bool:
+    def drop(self, group: int, ending: Ending) -> bool:
         """Count a group that ended untrained; whether it is sampled anew."""
         self._dropped[ending] += 1
         if self._replaced < self._replacements:
             self._replaced += 1
             return True
-        self._wasted += 1
+        self._wasted.append(group)
         return False
 
     def saw(self, group: Group) -> None:
@@ -107,7 +109,7 @@ class BatchCutter:
             rewards=tuple(reward for _, reward in sorted(self._rewards)),
             outcomes=dict(self._outcomes),
             # More than there are places, when those of an earlier life were more: they are held all the same.
-            permits=len(self._kept) + self._wasted,
+            holders=(*(group.number for group in self._kept), *self._wasted),
         )
         self._step += 1
         self._begin()
@@ -127,11 +129,11 @@ class BatchCutter:
         self._rewards = []
         self._outcomes = Counter()
         self._replaced = 0
-        self._wasted = 0
+        self._wasted = []
         self._recall()
 
     def _recall(self) -> None:
         for group in self._before.pop(self._step, ()):
             self._outcomes.update(group.outcomes)
             self._rewards += [(group.number, reward) for reward in group.rewards]
-            self.drop(group.ending)
+            self.drop(group.number, group.ending)

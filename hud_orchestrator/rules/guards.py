@@ -1,9 +1,10 @@
 """When a guard fires.
 
 A guard looks at one figure, at every step or evaluation that has it. It fires when its condition has held
-``in_a_row`` times, and then not again before ``cool_down`` more steps were taken and the condition has held
-``in_a_row`` times after the last firing. All of that is read off what the store keeps, so that a run which
-was killed counts on, and fires once for a step.
+``in_a_row`` times, and then not again before ``cool_down`` more steps were taken, the figure has come back
+to ``rearm`` (hysteresis: what wavers about its bound fires once), and the condition has held ``in_a_row``
+times since. All of that is read off what the store keeps, so that a run which was killed counts on, and
+fires once for a step.
 """
 
 from __future__ import annotations
@@ -45,6 +46,9 @@ class GuardRule:
     not_finite: bool = False
     in_a_row: int = 1
     cool_down: int = 0
+    rearm: float | None = None
+    """What the figure has to come back to once the guard has fired; with ``falls_below_best``, so much below
+    the best. ``None``: nothing."""
     action: Action = "warn"
     factor: float = 1.0
     """Of the learning rate, whatever the action is besides."""
@@ -78,11 +82,13 @@ def tripped(rule: GuardRule, points: Sequence[Point], *, fired_at: int | None) -
     recent = points[-rule.in_a_row :]
     if len(recent) < rule.in_a_row:
         return None
+    best = max((point.value for point in points if math.isfinite(point.value)), default=-math.inf)
     if fired_at is not None and not (
-        recent[0].taken > fired_at and recent[-1].taken >= fired_at + rule.cool_down
+        recent[0].taken > fired_at
+        and recent[-1].taken >= fired_at + rule.cool_down
+        and any(_rearms(rule, point.value, best) for point in points if point.taken > fired_at)
     ):
         return None
-    best = max((point.value for point in points if math.isfinite(point.value)), default=-math.inf)
     if not all(_holds(rule, point.value, best) for point in recent):
         return None
     times = f", {rule.in_a_row} times in a row" if rule.in_a_row > 1 else ""
@@ -123,6 +129,16 @@ def _holds(rule: GuardRule, value: float, best: float) -> bool:
         return value < rule.below
     assert rule.falls_below_best is not None  # one of the four is set
     return value <= best - rule.falls_below_best
+
+
+def _rearms(rule: GuardRule, value: float, best: float) -> bool:
+    if rule.rearm is None:
+        return True
+    if rule.above is not None:
+        return value <= rule.rearm
+    if rule.below is not None:
+        return value >= rule.rearm
+    return value >= best - rule.rearm
 
 
 def _told(rule: GuardRule, best: float) -> str:

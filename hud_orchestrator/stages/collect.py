@@ -151,7 +151,7 @@ class Desk:
         step, replaced = self.cutter.step, False
         self.cutter.saw(group)
         if isinstance(verdict, Ending):
-            replaced = self.cutter.drop(verdict)
+            replaced = self.cutter.drop(group.number, verdict)
         else:
             self.cutter.keep(verdict)
         swept, batch = self.cutter.sweep(), self.cutter.cut()
@@ -182,7 +182,7 @@ class Desk:
             self._dropped(number, ending, placed.step, replaced=True)
         if placed.fruitless is not None:
             self.dispatch.batch_was_fruitless(placed.fruitless.step, group)
-            self.permits.give_back(placed.fruitless.permits, reason="dropped")
+            self.permits.give_back(placed.fruitless.holders, reason="dropped")
         elif placed.batches:
             self.dispatch.batch_was_fruitful()
 
@@ -191,4 +191,4 @@ class Desk:
         tell = log.debug if ending is Ending.NO_SPREAD else log.info
         tell("group.dropped", group=number, step=step, reason=ending, replaced=replaced)
         if replaced:
-            self.permits.give_back(1, reason="dropped")
+            self.permits.give_back([number], reason="dropped")

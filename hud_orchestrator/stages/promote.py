@@ -34,7 +34,7 @@ async def promote(
         async for step in steps:
             await consumed(step)
             policy.publish(step.policy)
-            permits.give_back(step.batch.permits, reason="trained")
+            permits.give_back(step.batch.holders, reason="trained")
             board.step_ended(step)
             log.info(
                 "step.skipped" if step.skipped else "step.taken",

@@ -33,7 +33,7 @@ async def source(
     async with tickets:
         others = (n for n in itertools.count() if n not in ended and n not in waiting and n not in begun)
         for number in itertools.chain(begun, others):
-            await permits.take()
+            await permits.take(number)
             group = begun.get(number)
             for one in _tickets(number, order, group_size) if group is None else _missing(group):
                 if not await offer(tickets, one):

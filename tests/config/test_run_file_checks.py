@@ -71,6 +71,22 @@ def only(path: Path, *overrides: str) -> str:
             ["agent.max_tokens=2048"],
             "agent.max_tokens: 2048 leaves no room for a prompt: tiny has a context of 2048",
         ),
+        (
+            ["guards=[{metric: kl, above: 0.2, rearm: 0.3}]"],
+            "guards[0].rearm: 0.3 is over above (0.2); the figure has to come back to it from there",
+        ),
+        (
+            ["guards=[{metric: entropy, below: 0.2, rearm: 0.1}]"],
+            "guards[0].rearm: 0.1 is under below (0.2); the figure has to come back to it from there",
+        ),
+        (
+            ["guards=[{metric: reward_mean, falls_below_best: 0.2, rearm: 0.2}]"],
+            "guards[0].rearm: 0.2 is not from 0 to less than falls_below_best (0.2)",
+        ),
+        (
+            ["guards=[{metric: loss, not_finite: true, rearm: 1}]"],
+            "guards[0].rearm: has no meaning with not_finite",
+        ),
         (["taskset.train=no.py:x"], "taskset.train: there is no file "),
         (["taskset.heldout=no.jsonl"], "taskset.heldout: there is no file "),
         (

@@ -40,8 +40,8 @@ def test_a_batch_is_in_group_order_whatever_the_order_of_arrival() -> None:
 def test_a_dropped_group_is_sampled_anew_while_there_are_replacements() -> None:
     cut = cutter(places=2, replacements=1)
 
-    assert cut.drop(Ending.NO_SPREAD) is True
-    assert cut.drop(Ending.NO_SPREAD) is False
+    assert cut.drop(0, Ending.NO_SPREAD) is True
+    assert cut.drop(1, Ending.NO_SPREAD) is False
     assert cut.cut() is None
     cut.keep(trainable(2))
     batch = cut.cut()
@@ -49,12 +49,12 @@ def test_a_dropped_group_is_sampled_anew_while_there_are_replacements() -> None:
     assert batch is not None
     assert [g.number for g in batch.groups] == [2]
     assert batch.dropped == {Ending.NO_SPREAD: 2}
-    assert batch.permits == 2
+    assert batch.holders == (2, 1)
 
 
 def test_a_taskset_without_any_spread_still_ends_its_step() -> None:
     cut = cutter(places=2, replacements=3)
-    replaced = [cut.drop(Ending.NO_SPREAD) for _ in range(5)]
+    replaced = [cut.drop(number, Ending.NO_SPREAD) for number in range(5)]
     batch = cut.cut()
 
     assert replaced == [True, True, True, False, False]
@@ -64,11 +64,11 @@ def test_a_taskset_without_any_spread_still_ends_its_step() -> None:
 
 def test_replacements_are_counted_anew_for_every_step() -> None:
     cut = cutter(places=1, replacements=1)
-    assert [cut.drop(Ending.NO_SPREAD), cut.drop(Ending.NO_SPREAD)] == [True, False]
+    assert [cut.drop(number, Ending.NO_SPREAD) for number in (0, 1)] == [True, False]
     assert cut.cut() is not None
 
     assert cut.step == 2
-    assert cut.drop(Ending.NO_SPREAD) is True
+    assert cut.drop(9, Ending.NO_SPREAD) is True
 
 
 def test_the_sweep_takes_out_what_is_too_old_for_the_step_it_would_train() -> None:
@@ -114,26 +114,26 @@ def test_what_was_dropped_before_a_restart_counts_as_if_it_had_been_now() -> Non
     )
     for number, reward in ((0, 1.0), (2, 0.0)):
         whole.saw(group(number, rewards=(reward, reward)))
-        whole.drop(Ending.NO_SPREAD)
+        whole.drop(number, Ending.NO_SPREAD)
     for cut in (whole, resumed):
         for number in (1, 3):
             cut.saw(group(number, version=3))
             assert cut.cut() is None
             cut.keep(trainable(number, version=3))
 
-    assert (whole.lost_places, resumed.lost_places) == (0, 1)
+    assert (whole.wasted_before, resumed.wasted_before) == (frozenset(), {2})
     batch = whole.cut()
     assert batch == resumed.cut()
     assert batch is not None
     assert batch.dropped == {Ending.NO_SPREAD: 2}
     # The one of the step after has used that step's replacement up.
-    assert (whole.drop(Ending.NO_SPREAD), resumed.drop(Ending.NO_SPREAD)) == (True, False)
+    assert (whole.drop(8, Ending.NO_SPREAD), resumed.drop(8, Ending.NO_SPREAD)) == (True, False)
 
 
 def test_what_was_dropped_for_more_places_than_there_are_now_holds_its_permits() -> None:
-    one = Dropped(number=0, ending=Ending.NO_SPREAD, outcomes=(Outcome.FINISHED,), rewards=(1.0,))
-    cut = BatchCutter(next_step=1, groups_per_step=2, replacements=2, staleness=0, dropped={1: [one] * 8})
+    tried = [before(number, 1.0) for number in range(8)]
+    cut = BatchCutter(next_step=1, groups_per_step=2, replacements=2, staleness=0, dropped={1: tried})
     batch = cut.cut()
 
     assert batch is not None
-    assert cut.lost_places == batch.permits == 6
+    assert cut.wasted_before == set(batch.holders) == set(range(2, 8))

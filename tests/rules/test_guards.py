@@ -38,6 +38,29 @@ def test_it_is_silent_while_it_cools_down() -> None:
     assert firings(replace(HIGH, cool_down=3), points(*[1.0] * 8)) == [1, 4, 7]
 
 
+@pytest.mark.parametrize(
+    ("rule", "series", "fires"),
+    [
+        (replace(HIGH, rearm=0.3), (0.6, 0.6, 0.4, 0.6, 0.3, 0.6), [1, 6]),
+        (
+            GuardRule(name="low", metric="entropy", below=0.1, rearm=0.2),
+            (0.05, 0.15, 0.05, 0.2, 0.05),
+            [1, 5],
+        ),
+        (
+            GuardRule(name="fall", metric="eval.reward", falls_below_best=0.25, rearm=0.125),
+            (1.0, 0.5, 0.8, 0.5, 0.875, 0.5),
+            [2, 6],
+        ),
+    ],
+)
+def test_a_figure_that_wavers_about_its_bound_fires_once(
+    rule: GuardRule, series: tuple[float, ...], fires: list[int]
+) -> None:
+    assert firings(rule, points(*series)) == fires
+    assert len(firings(replace(rule, rearm=None), points(*series))) > len(fires)
+
+
 def test_cooling_down_counts_steps_that_were_taken_and_not_their_numbers() -> None:
     rule = replace(HIGH, cool_down=4)
     # It fired after step 6, the run went back to step 3, and has taken one step since: its seventh.

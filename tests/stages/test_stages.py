@@ -78,7 +78,7 @@ def members(number: int, *rewards: float, version: int = 0) -> list[Rollout]:
 
 async def test_a_group_with_equal_rewards_gives_its_permit_back_untrained(trajectories: Trajectories) -> None:
     permits = Permits(staleness=0, groups_per_step=1)
-    await permits.take()
+    await permits.take(0)
 
     assert await collected(members(0, 1.0, 1.0), desk(trajectories, permits, replacements=1)) == []
     assert permits.returned == {"trained": 0, "dropped": 1}
@@ -99,7 +99,7 @@ async def test_members_that_arrive_mixed_up_become_whole_groups(trajectories: Tr
 async def test_places_that_were_lost_before_a_restart_are_cut_without_another_group(
     trajectories: Trajectories,
 ) -> None:
-    permits = Permits(staleness=1, groups_per_step=1)
+    permits = Permits(staleness=1, groups_per_step=1, held={0, 1})
     for number, step in ((0, 1), (1, 2)):
         await trajectories.add(group(number, rewards=(1.0, 1.0)), ending=Ending.NO_SPREAD, step=step)
     await trajectories.add(group(2), ending=Ending.FAILED, step=2)
@@ -109,7 +109,7 @@ async def test_places_that_were_lost_before_a_restart_are_cut_without_another_gr
         dropped=await trajectories.dropped(after=0),
     )  # fmt: skip
 
-    assert there.cutter.lost_places == permits.total
+    assert there.cutter.wasted_before == permits.held
     batches = await collected(members(3, 0.0, 1.0, version=1), there)
 
     assert [(b.step, b.rewards, [g.number for g in b.groups]) for b in batches] == [
@@ -124,7 +124,7 @@ async def test_groups_from_before_a_restart_fill_a_batch_without_a_new_rollout(
     await trajectories.add(known, ending=None)
 
     (batch,) = await collected(
-        [], desk(trajectories, Permits(staleness=0, groups_per_step=1, taken=1)), waiting=(known,)
+        [], desk(trajectories, Permits(staleness=0, groups_per_step=1, held={3})), waiting=(known,)
     )
 
     assert [g.number for g in batch.groups] == [3]
@@ -158,7 +158,7 @@ async def test_a_group_that_a_restart_cut_off_is_finished_and_not_sampled_again(
                 begun={3: begun},
             ))  # fmt: skip
             asked_for = [await tickets.receive()]
-            permits.give_back(1, reason="trained")
+            permits.give_back([3], reason="trained")
             asked_for.append(await tickets.receive())
             sources.cancel_scope.cancel()
 
@@ -179,7 +179,7 @@ async def test_nothing_is_cut_after_the_last_steps_batch(trajectories: Trajector
 
 async def test_a_stale_group_is_swept_logged_and_its_permit_given_back(trajectories: Trajectories) -> None:
     permits = Permits(staleness=0, groups_per_step=1)
-    await permits.take()
+    await permits.take(0)
     the_desk = desk(trajectories, permits)
     the_desk.cutter = BatchCutter(next_step=5, groups_per_step=1, replacements=0, staleness=0)
 
@@ -204,8 +204,8 @@ async def test_a_run_in_which_everything_fails_gives_up_and_says_why(trajectorie
     ]  # fmt: skip
 
     permits = Permits(staleness=0, groups_per_step=FIRST_TRIES)
-    for _ in range(FIRST_TRIES):
-        await permits.take()
+    for number in range(FIRST_TRIES):
+        await permits.take(number)
     with pytest.raises(RunFailed, match="the disk of the environment is gone"):
         await collected(broken, desk(trajectories, permits))
 
@@ -240,16 +240,26 @@ async def test_the_source_ends_when_nobody_listens() -> None:
 
 
 async def test_permits_that_a_smaller_run_file_has_no_room_for_are_not_handed_out_again() -> None:
-    permits = Permits(staleness=0, groups_per_step=2, taken=5)
-    permits.give_back(3, reason="dropped")
+    permits = Permits(staleness=0, groups_per_step=2, held=range(5))
+    permits.give_back(range(3), reason="dropped")
     assert permits.free == 0
-    permits.give_back(2, reason="trained")
+    permits.give_back([3, 4], reason="trained")
     assert permits.free == 2
+
+
+async def test_a_permit_cannot_be_given_back_twice() -> None:
+    permits = Permits(staleness=0, groups_per_step=2, held={0, 1})
+    permits.give_back([1], reason="dropped")
+
+    with pytest.raises(ValueError, match=r"groups \[1\] hold no permit"):
+        permits.give_back([0, 1], reason="trained")
+
+    assert permits.held == {0}
 
 
 async def test_an_outage_costs_no_step(trajectories: Trajectories) -> None:
     permits = Permits(staleness=0, groups_per_step=1)
-    await permits.take()
+    await permits.take(0)
     failed = [
         Rollout(
             ticket=Ticket(group=0, member=member, task=TASK, members=2), trace_id="t",
@@ -286,7 +296,7 @@ async def test_a_group_of_a_policy_that_the_run_went_back_from_is_swept_out_of_a
     trajectories: Trajectories,
 ) -> None:
     permits = Permits(staleness=4, groups_per_step=1)
-    await permits.take()
+    await permits.take(0)
     sampled = [*members(0, 0.0, 1.0, version=ABANDONED), *members(1, 0.0, 1.0, version=0)]
 
     with capture_logs() as logs:
