@@ -46,6 +46,7 @@ EVENTS = frozenset(
         "group.readmitted",
         "step.taken",
         "step.skipped",
+        "step.not_finite",
         "step.adopted",
         "step.abandoned",
         "step.unsettled",

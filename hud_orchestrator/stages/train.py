@@ -34,6 +34,7 @@ from hud_orchestrator.errors import (
 )
 from hud_orchestrator.feedback import Drain, PolicyCell
 from hud_orchestrator.logs import get_logger
+from hud_orchestrator.losses.unusable import LossNotFinite
 from hud_orchestrator.records import Batch, Ending, Outcome, Policy, Step
 from hud_orchestrator.rules.requests import (
     Recipe,
@@ -79,7 +80,8 @@ class Trainer:
     """Of a step; read anew whenever it is needed, and the same while the step is in hand."""
     recipe: Recipe
     skips_not_finite: bool
-    """Whether a step that is refused ``ATTEMPTS`` times is skipped, for a guard to see; else the run ends."""
+    """Whether a step whose loss is not finite, so that the service refuses it ``ATTEMPTS`` times or nothing
+    of ours can be sent, is skipped, for a guard to see; else the run ends."""
     kept: Callable[[], Awaitable[Collection[str]]]
     """Checkpoints that the run may still want to go back to."""
     differentiate: Differentiate | None = None
@@ -247,6 +249,14 @@ async def _by_our_loss(
     forward = await _once(trainer.ledger, "forward", plan, partial(trainer.training.forward, request))
     try:
         weights, figures = await anyio.to_thread.run_sync(differentiate, with_groups(forward.data, batch))
+    except LossNotFinite as error:
+        if not trainer.skips_not_finite:
+            raise RunFailed(
+                f"trainer.loss: {error}; step {batch.step} was not taken: lower the learning rate, or let a "
+                "guard watch for not_finite"
+            ) from error
+        log.warning("step.not_finite", step=batch.step, reason=str(error))
+        return Ending.NOT_FINITE, {"loss": math.nan}
     except ValueError as error:
         raise RunFailed(f"trainer.loss: {error}; step {batch.step} was not taken") from error
     if not any(any(row) for row in weights):
@@ -282,6 +292,8 @@ async def _once(
                 answer = await send(call=opened.id)
                 opened.num_datums = getattr(answer, "num_datums", None)
                 opened.checkpoint = getattr(answer, "checkpoint_id", None)
+                if isinstance(answer, ForwardBackwardResult):
+                    opened.figures = _figures(answer)
                 return answer
         except ServiceUnreachable as error:
             wait_s = next(waits, None)

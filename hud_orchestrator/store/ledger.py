@@ -23,7 +23,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -77,6 +77,8 @@ class OpenCall:
     """How many datums the service says that it took; set it before leaving."""
     checkpoint: str | None = None
     """What the service says that it made; likewise."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """What the service says of the loss; likewise. The step has them, however it ends."""
 
 
 class Ledger:
@@ -135,7 +137,7 @@ class Ledger:
         except ServiceUnreachable as error:
             await self._end(call, "not_sent", str(error))
             raise
-        await self._end(call, "confirmed", opened.checkpoint, num_datums=opened.num_datums)
+        await self._confirm(plan, opened)
 
     async def applied(
         self,
@@ -253,19 +255,28 @@ class Ledger:
 
         await self._database.transaction(update)
 
-    async def _end(
-        self, call: CallId, ending: str, detail: str | None, *, num_datums: int | None = None
-    ) -> None:
+    async def _end(self, call: CallId, ending: str, detail: str) -> None:
         await self._database.write(
-            "UPDATE calls SET ending = ?, detail = ?, num_datums = ?, ended_at = ? WHERE id = ?",
-            ending,
-            detail,
-            num_datums,
-            now(),
-            call,
-            # Lost in a power cut, it leaves a call of unknown outcome, which is settled like any other.
+            "UPDATE calls SET ending = ?, detail = ?, ended_at = ? WHERE id = ?",
+            ending, detail, now(), call,
             survives="kill",
-        )
+        )  # fmt: skip
+
+    async def _confirm(self, plan: int, call: OpenCall) -> None:
+        def update(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "UPDATE calls SET ending = 'confirmed', detail = ?, num_datums = ?, ended_at = ?"
+                " WHERE id = ?",
+                (call.checkpoint, call.num_datums, now(), call.id),
+            )
+            if call.figures:
+                (known,) = connection.execute("SELECT metrics FROM steps WHERE id = ?", (plan,)).fetchone()
+                # Of several calls, the figures of the first, which has the whole groups.
+                metrics = {**call.figures, **json.loads(known)}
+                connection.execute("UPDATE steps SET metrics = ? WHERE id = ?", (json.dumps(metrics), plan))
+
+        # Lost in a power cut, it leaves a call of unknown outcome, which is settled like any other.
+        await self._database.transaction(update, survives="kill")
 
 
 def _open_step(connection: sqlite3.Connection) -> PlannedStep | None:

@@ -22,6 +22,7 @@ from tests.simulation.alone import on_our_own
 from tests.simulation.clock import Clock
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.environments import SimulatedPlacement
+from tests.simulation.invariants import LOSS
 from tests.simulation.life import End, Process
 from tests.simulation.network import SimulatedNetwork, Weather
 from tests.simulation.service import BASE, Node, SimulatedService
@@ -72,6 +73,7 @@ class Story:
         counts: bool = True,
         lost_steps: str = "redo",
         guards: Sequence[Mapping[str, Any]] = (),
+        loss: str = "importance_sampling",
         **lags: float,
     ) -> None:
         self.directory = directory
@@ -83,7 +85,7 @@ class Story:
             Random(1), idempotent=True, counts=counts, rates=True, leases=leases, **given
         )
         self._lives = seed
-        self.loaded = _loaded(directory, steps, staleness, members, lost_steps, guards)
+        self.loaded = _loaded(directory, steps, staleness, members, lost_steps, guards, loss)
 
     def live(
         self,
@@ -130,6 +132,7 @@ class Story:
             trained = connection.execute(TRAINED).fetchall()
         assert [row["number"] for row in over] == list(range(1, self.steps + 1))
         steps, chain = [row for row in over if row["state"] == "applied"], self._chain()
+        assert all(json.loads(row["metrics"]).keys() & LOSS for row in steps)
         assert [node.id for node in chain] == [row["checkpoint"] for row in steps]
         for step, node in zip(steps, chain, strict=True):
             mine = sorted(row["trace_id"] for row in trained if row["step"] == step["number"])
@@ -240,6 +243,7 @@ def _loaded(
     members: int,
     lost_steps: str,
     guards: Sequence[Mapping[str, Any]],
+    loss: str,
 ) -> LoadedRun:
     (directory / "tasks.json").write_text(TASKS)
     run = RunFile.model_validate(
@@ -256,6 +260,7 @@ def _loaded(
             "pipeline": {"staleness": staleness},
             "trainer": {
                 "learning_rate": {"peak": 1e-3}, "call_timeout_s": 60, "on_lost_step": lost_steps,
+                "loss": loss,
             },
             "guards": guards,
             "reporting": {"enabled": False},

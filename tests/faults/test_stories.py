@@ -247,6 +247,32 @@ def test_a_guard_hears_of_a_loss_that_is_not_finite_also_where_lost_steps_are_dr
     story.check()
 
 
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_loss_of_ours_that_is_not_finite_is_a_step_that_a_guard_hears_of(
+    tmp_path: Path, *, watched: bool
+) -> None:
+    guard = {"metric": "loss", "not_finite": True, "action": "warn"}
+    story = Story(tmp_path, loss="client:importance_sampling", guards=[guard] if watched else [])
+    likely = story.service.logprob
+
+    def wild(request: Request) -> None:
+        # Its ratio to what was sampled overflows.
+        if request.name == "forward":
+            story.service.logprob = 1e30 if request.nth == 2 else likely
+
+    end = story.live(wild)
+
+    story.service.logprob = likely
+    if watched:
+        assert end.code == ExitCode.DONE
+        assert [line["step"] for line in story.events("guard.fired")] == [2]
+    else:
+        assert end.code == ExitCode.RUN_FAILED
+        assert "let a guard watch for not_finite" in story.said(end)
+        assert story.live().code == ExitCode.DONE
+    story.check()
+
+
 def test_a_step_of_which_nothing_was_sent_is_no_lost_one(tmp_path: Path) -> None:
     story = Story(tmp_path, lost_steps="drop")
     end = story.live(lambda one: "refused" if one.name == "forward-backward" and one.nth > 1 else None)

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from hud_orchestrator.losses.client.differentiate import LossUnusable, weights_of
+from hud_orchestrator.losses.client.differentiate import weights_of
 from hud_orchestrator.losses.client.registry import CLIENT_LOSSES, resolve
+from hud_orchestrator.losses.unusable import LossUnusable
 from hud_orchestrator.wire import DatumTensors
 from tests.losses.datums import Datum, moved, random_batch
 

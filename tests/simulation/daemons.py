@@ -16,7 +16,7 @@ from tests.simulation.environments import SimulatedPlacement
 from tests.simulation.invariants import Broken
 from tests.simulation.life import End, Process
 from tests.simulation.mix import Mix
-from tests.simulation.network import SimulatedNetwork
+from tests.simulation.network import NOT_NOW, SimulatedNetwork, Storm
 from tests.simulation.service import SimulatedService
 
 LIVES = 1000
@@ -38,6 +38,7 @@ class Daemon:
     rng: Random
     clock: Clock
     service: SimulatedService
+    storm: Storm
     tell: Callable[[str], None]
     waits_until: float
     """The moment of its next start, or at which it goes on by itself."""
@@ -49,6 +50,10 @@ class Daemon:
     kills: int = 0
     begun: set[str] = field(default_factory=set)
     """Traces of all episodes."""
+    held: frozenset[int] = frozenset()
+    """Groups that held a permit when it last ended by itself, ..."""
+    promoted: int = 0
+    """... and its last step."""
     over: bool = False
     left: int = 0
     """Pieces of work or requests until this life is cut off; 0: it is not."""
@@ -67,6 +72,7 @@ class Daemon:
         if end is None:
             self.waits_until = self.process.loop.waits_until
             return
+        self.held, self.promoted = frozenset(self.process.board.begun()), self.process.board.step
         self.process = None
         self._count(end)
         self.waits_until = self.clock.now + self.rng.choice((0.5, 5.0, 60.0))
@@ -76,7 +82,7 @@ class Daemon:
         self.left = 1 + int(self.rng.expovariate(1 / self.mix.end_every)) if self._end else 0
         network = SimulatedNetwork(
             clock=self.clock, service=self.service, rng=Random(self.rng.random()), weather=self.mix.weather,
-            tell=self.tell, at_request=self._at_request,
+            storm=self.storm, tell=self.tell, at_request=self._at_request,
         )  # fmt: skip
         disk = SimulatedDisk(
             directory=self.loaded.run.directory, rng=Random(self.rng.random()), at_work=self._at_work
@@ -104,7 +110,8 @@ class Daemon:
         if self.alone and any(isinstance(error, HeadMoved | FencedOff) for error in errors):
             raise Broken(f"took itself for somebody else: {said}") from end.error
         self.over = end.code in (ExitCode.DONE, ExitCode.HEAD_MOVED)
-        if not self.over and end.code not in RESTARTED:
+        refused = NOT_NOW in said and end.code in (ExitCode.RUN_FAILED, ExitCode.KEY_REFUSED)
+        if not (self.over or refused or end.code in RESTARTED):
             raise Broken(f"ended with code {end.code}: {said or repr(end.error)}") from end.error
         if end.code == ExitCode.STATE_UNWRITABLE and "disk is full" not in said:
             raise Broken(f"does not say that the disk is full: {said}") from end.error

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from tests.simulation.daemons import Daemon
 
 
+LOSS = {"loss", "loss:sum"}
+"""What a step's loss is called, by a daemon that computes it and by the service."""
+
+
 class Broken(AssertionError):
     """An invariant does not hold."""
 
@@ -33,16 +37,19 @@ def check(daemons: Sequence[Daemon], service: SimulatedService, *, steps: int) -
             connection.row_factory = sqlite3.Row
             store = _Store(connection, daemon)
             store.check_groups()
+            store.check_permits()
             done = daemon.codes[-1] == ExitCode.DONE
             if done:
                 _must(store.steps == list(range(1, steps + 1)), "steps are 1 to the last, each once")
                 _must(not store.open, "no step is open")
+                store.check_evaluations()
             slug = next((one for one in service.slugs.values() if one.name == store.slug), None)
             if slug is None:
                 continue
             store.check_gradients(slug, excused=noticed and contested, found=contested)
             if not contested:
                 store.check_policies(slug, service.sampled)
+                store.check_ages(slug, service.sampled)
             if done and daemon.alone:
                 believed = list(store.applied.values())
                 _must([node.id for node in _chain(slug, believed)] == believed, "history is the ledger's")
@@ -62,7 +69,8 @@ class _Store:
         self.steps = [row["number"] for row in over]
         self.applied = {row["number"]: row["checkpoint"] for row in over if row["state"] == "applied"}
         self.open = self._all("SELECT 1 FROM steps WHERE state = 'planned'")
-        self.slug = next((row["value"] for row in self._all("SELECT * FROM meta WHERE key = 'slug'")), None)
+        facts = {row["key"]: row["value"] for row in self._all("SELECT * FROM meta")}
+        self.slug, self._first_head = facts.get("slug"), facts.get("first_head") or None
         self._planned = {row["number"]: set(json.loads(row["groups"])) for row in over}
         self._made = self._all("SELECT * FROM steps WHERE state IN ('applied', 'rolled_back')")
 
@@ -88,6 +96,30 @@ class _Store:
             set(traces) <= self._daemon.begun and len(set(traces)) == len(traces), "a rollout is one episode"
         )
 
+    def check_permits(self) -> None:
+        """No group that is over holds one, but for those of the step that was in hand."""
+        over = {
+            row["number"]
+            for row in self._all("SELECT * FROM groups WHERE ending IS NOT NULL AND rollback IS NULL")
+            if row["step"] <= self._daemon.promoted
+        }
+        _must(not over & self._daemon.held, f"groups {over & self._daemon.held} are over and hold a permit")
+
+    def check_evaluations(self) -> None:
+        """Each that was due was made once, of the policy of its step."""
+        if not self._run.taskset.evaluates:
+            return
+        made = {row["version"]: row["checkpoint"] for row in self._all(
+            "SELECT version, checkpoint FROM evaluations WHERE rollback IS NULL"
+        )}  # fmt: skip
+        last = self._run.run.steps
+        due = {version for version in range(last + 1) if version % self._run.evaluation.every == 0} | {last}
+        _must(set(made) == due, f"evaluations were due at {sorted(due)}, and made at {sorted(made)}")
+        for version, checkpoint in made.items():
+            served = max((step for step in self.applied if step <= version), default=None)
+            head = self._first_head if served is None else self.applied[served]
+            _must(checkpoint == head, f"evaluation {version} is of the step's policy")
+
     def check_gradients(self, slug: Slug, *, excused: bool, found: bool) -> None:
         """Each step applied what it says, whole, once, and nothing else.
 
@@ -104,6 +136,7 @@ class _Store:
             if checkpoint is None:
                 continue
             _must(checkpoint in nodes, f"step {number} made a checkpoint")
+            _must(bool(json.loads(step["metrics"]).keys() & LOSS), f"the loss of step {number} is known")
             groups = json.loads(step["groups"])
             made, wanted = (
                 nodes[checkpoint].traces,
@@ -132,6 +165,29 @@ class _Store:
                     heads - (left - line) for one in traces.get(group, ()) if (heads := sampled.get(one))
                 ]
                 _must(all(served), f"step {step['number']} trained on what the run had gone back from")
+
+    def check_ages(self, slug: Slug, sampled: Mapping[str, set[str | None]]) -> None:
+        """Nothing was trained on that is older than the bound, by the heads that served it.
+
+        Args:
+            slug: the model.
+            sampled: which heads served a trace; several, where it was asked for again.
+        """
+        parents = {node.id: node.parent for node in slug.nodes}
+        # A head is the policy until the step on top of it, the last of those if the run went back to it.
+        until: dict[str | None, int] = {None: 0} | {
+            step["checkpoint"]: self._run.run.steps for step in self._made if step["checkpoint"]
+        }
+        until |= {None: self._run.run.steps} if len(until) == 1 else {}
+        for step in sorted(self._made, key=lambda one: one["number"]):
+            if step["checkpoint"]:
+                until[parents[step["checkpoint"]]] = step["number"] - 1
+        traces = self._trained()
+        for step in self._made:
+            for trace in (one for group in json.loads(step["groups"]) for one in traces.get(group, ())):
+                # What was the head for a while and is no step's was never published.
+                ages = [step["number"] - 1 - until.get(head, step["number"]) for head in sampled[trace]]
+                _must(min(ages) <= self._run.pipeline.staleness, f"step {step['number']} trained on old data")
 
     def _trained(self) -> Mapping[int, list[str]]:
         traces: dict[int, list[str]] = defaultdict(list)

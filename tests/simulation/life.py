@@ -53,10 +53,12 @@ class Process:
     network: SimulatedNetwork
     disk: SimulatedDisk
     placement: SimulatedPlacement
+    board: Scoreboard = field(init=False)
     loop: VirtualLoop = field(init=False)
     main: asyncio.Task[int] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.board = Scoreboard(total_steps=self.loaded.run.run.steps)
         self.loop = VirtualLoop(self.clock)
         self.disk.killed = self.kill
         self.main = self.loop.create_task(self._main())
@@ -96,9 +98,8 @@ class Process:
         return End(killed=True)
 
     async def _main(self) -> int:
-        board = Scoreboard(total_steps=self.loaded.run.run.steps)
         edges = Edges(service=self._service, placement=self._placement, network=self.network, disk=self.disk)
-        return (await run_daemon(self.loaded, board=board, edges=edges)).exit_code
+        return (await run_daemon(self.loaded, board=self.board, edges=edges)).exit_code
 
     @asynccontextmanager
     async def _service(self, _: LoadedRun, __: RunDirectory) -> AsyncGenerator[Addresses, None]:

@@ -40,6 +40,9 @@ class Mix:
     gateway_lag_s: float
     staleness: int
     groups_per_step: int
+    group_size: int
+    mute: float
+    """Share of completions without token ids. Members without are left out: groups of several sizes."""
     drops: bool
     """Whether lost steps are dropped, and not done again."""
     own_loss: bool
@@ -48,6 +51,12 @@ class Mix:
     """Whether somebody else trains the same model."""
     back: tuple[int, int] | None
     """After how many steps a guard has the run go back, and by how many."""
+    storm_every_s: float | None
+    """Mean seconds between two storms, in which no request gets through, or none of one kind."""
+    evaluates_every: int | None
+    """Steps between two evaluations."""
+    chooses: bool
+    """Whether a curriculum chooses the tasks."""
 
     @classmethod
     def of(cls, rng: Random) -> Mix:
@@ -56,14 +65,15 @@ class Mix:
         def some(largest: float) -> float:
             return largest * rng.random() if rng.random() < 0.4 else 0.0
 
-        # Of a stream of its own, so that seeds without it are what they were before there was any.
-        apart = Random(rng.getstate()[1][1])
+        # Of streams of their own, so that seeds without it are what they were before there was any.
+        apart, later = (Random(rng.getstate()[1][place]) for place in (1, 2))
         idempotent = rng.random() < 0.7
         leases = rng.random() < 0.3
         # A late gradient in a checkpoint that nobody counts cannot be told from what belongs there, nor
         # can one that has taken the place of another which the service forgot: leases keep both out.
         counts, restart_every_s = rng.random() < 0.8, rng.choice((None, None, 20.0, 100.0))
         back = (apart.randint(2, 6), apart.randint(1, 4)) if apart.random() < 0.3 else None
+        uneven, rejects = later.random() < 0.15, later.random() < 0.15
         kinds: tuple[End, ...] = ("kill", "kill", "power cut", "request", "full", "signal")
         return cls(
             weather=Weather(
@@ -77,6 +87,7 @@ class Mix:
                 slow=some(0.03),
                 late_gradients=None if leases else counts and restart_every_s is None and rng.random() < 0.5,
                 latency_s=rng.choice((0.01, 0.05, 0.5)),
+                rejected=0.02 * later.random() if rejects else 0.0,
             ),
             ends=tuple(rng.choice(kinds) for _ in range(rng.choice((0, 0, 0, 1, 1, 1, 2, 2, 3, 6)))),
             end_every=rng.choice((25.0, 60.0, 150.0)),
@@ -88,7 +99,9 @@ class Mix:
             list_lag_s=rng.choice((0.0,) * 6 + (1.5, 1.5, 1.5, 15.0)),
             gateway_lag_s=rng.choice((0.0,) * 14 + (0.1, 0.1, 0.1, 0.1, 0.5, 3.0)),
             staleness=rng.choice((0, 0, 1, 2)),
-            groups_per_step=rng.choice((1,) * 15 + (2,)),
+            groups_per_step=max(rng.choice((1,) * 15 + (2,)), 2 if uneven else 1),
+            group_size=3 if uneven else 2,
+            mute=0.1 if uneven else 0.0,
             drops=rng.random() < 0.1,
             own_loss=rng.random() < 0.003,  # torch takes seconds to load
             rival=(rival := rng.random() < 0.05),
@@ -97,4 +110,7 @@ class Mix:
             counts=counts or rival,
             rates=rival or apart.random() < 0.5,
             back=back,
+            storm_every_s=later.choice((None,) * 8 + (40.0, 200.0)),
+            evaluates_every=later.choice((None,) * 8 + (2, 6)),
+            chooses=later.random() < 0.15,
         )

@@ -115,6 +115,19 @@ MUTANTS = {
         "ended=frozenset(await trajectories.ended()),",
         "ended=frozenset(range(max(await trajectories.ended(), default=-1) + 2)),",
     ),
+    "take_every_policy_for_the_newest": Mutant(
+        "feedback",
+        "self._versions.get(checkpoint, asked_at) if checkpoint is not None else asked_at",
+        "self._policy.version",
+    ),
+    "lose_a_permit_of_several": Mutant(
+        "feedback",
+        "self._held.difference_update(groups)",
+        "self._held.difference_update({*groups} - ({3} if self.total > 1 else set()))",
+    ),
+    "step_on_a_gradient_that_may_be_gone": Mutant(
+        "stages.train", "if nth > 0 and away.found and trainer.can_redo:", "if False:"
+    ),
     "do_not_sync": Mutant("store.database", "_SYNCHRONOUS[survives]", "'NORMAL'"),
     "keep_the_permit_of_a_stale_group": Mutant(
         "stages.collect",

@@ -26,6 +26,7 @@ FATES = (
     "duplicated",
     "late",
     "slow",
+    "rejected",
 )
 
 REPEATED = frozenset({"duplicated", "late", "slow"})
@@ -33,6 +34,11 @@ REPEATED = frozenset({"duplicated", "late", "slow"})
 
 LATE_S = 30.0
 """Seconds that a request may be under way when its sender has given it up."""
+
+FAILURES = (500, 502, 503)
+REJECTIONS = (402, 408, 413, 422, 429)
+NOT_NOW = "not now"
+"""What answers with one of these statuses say."""
 
 UNCERTAIN = frozenset({"lost_request", "lost_answer", "slow"})
 """Those after which a client may wait until it gives up."""
@@ -57,6 +63,8 @@ class Weather:
     """The connection breaks off, and some seconds later it arrives all the same."""
     slow: float = 0.0
     """It is done only after the client has given up."""
+    rejected: float = 0.0
+    """A 4xx without any effect."""
     late_gradients: bool | None = None
     """Whether a gradient can be late or a new head, or, at a service that tells late calls, both."""
     latency_s: float = 0.05
@@ -71,9 +79,33 @@ class Weather:
         return "fine"
 
 
+@dataclass(slots=True)
+class Storm:
+    """What becomes of every request for a while, whoever sends it."""
+
+    fate: str | None = None
+    """``None``: it is over."""
+    status: int = 503
+    """Of answers without any effect."""
+    where: str = ""
+    """Part of the paths that it takes."""
+
+    def begin(self, rng: Random) -> str:
+        """Choose what it does, and say it."""
+        self.fate = rng.choice(("refused", "lost_request", "failed_before", "failed_before", "rejected"))
+        self.status = rng.choice((500, 503, 507) if self.fate == "failed_before" else (402, 403, 429))
+        self.where = rng.choice(("", "", "/train/", "/chat/", "/checkpoints"))
+        return f"{self.fate} ({self.status}) {self.where}"
+
+    def takes(self, path: str) -> bool:
+        """Whether a request does not get through."""
+        return self.fate is not None and self.where in path
+
+
 @dataclass(frozen=True, slots=True)
 class _Request:
     fate: str
+    status: int | None
     method: str
     path: str
     content: bytes | None
@@ -90,6 +122,7 @@ class SimulatedNetwork:
     rng: Random
     weather: Weather
     tell: Callable[[str], None]
+    storm: Storm = field(default_factory=Storm)
     at_request: Callable[[], None] = lambda: None
     """Called when a request has left."""
     dead: bool = False
@@ -128,7 +161,8 @@ class SimulatedNetwork:
         """
         if self.dead:
             await asyncio.Event().wait()
-        fate = self.weather.fate(self.rng)
+        stormy = self.storm.takes(path)
+        fate = (stormy and self.storm.fate) or self.weather.fate(self.rng)
         if fate in REPEATED and self._could_hide(path):
             fate = "fine"
         self.tell(f"{method} {path.rsplit('/', 1)[-1]} {fate}")
@@ -138,7 +172,8 @@ class SimulatedNetwork:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer | None] = loop.create_future()
         self.waiting[future] = None
-        request = _Request(fate, method, path, content, headers or {}, patience_s)
+        status = self.storm.status if stormy else None
+        request = _Request(fate, status, method, path, content, headers or {}, patience_s)
         self._dispatch(request, future)
         self.at_request()
         given_up = loop.call_later(patience_s, _give_up, future) if fate in UNCERTAIN else None
@@ -167,8 +202,9 @@ class SimulatedNetwork:
         if fate == "lost_request":
             if self.rng.random() < 0.5:
                 self.clock.after(latency, lambda: self._resolve(future, None))
-        elif fate == "failed_before":
-            answer = Answer(self.rng.choice((500, 502, 503)), {"detail": "not now"})
+        elif fate in ("failed_before", "rejected"):
+            status = request.status or self.rng.choice(FAILURES if fate == "failed_before" else REJECTIONS)
+            answer = Answer(status, {"detail": NOT_NOW})
             self.clock.after(latency, lambda: self._resolve(future, answer))
         elif fate == "slow":
             self.clock.after(request.patience_s + 5, arrive)

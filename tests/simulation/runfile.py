@@ -24,16 +24,21 @@ def loaded_run(directory: Path, seed: int, steps: int, mix: Mix) -> LoadedRun:
         steps,
         mix.staleness,
         mix.groups_per_step,
+        mix.group_size,
+        mix.evaluates_every,
         drops=mix.drops,
         waits=mix.waits,
         own_loss=mix.own_loss,
+        chooses=mix.chooses,
         back=mix.back,
     )
     source = run.taskset.train[0].model_copy(update={"source": str(tasks)})
     run = run.model_copy(
         update={
             "run": run.run.model_copy(update={"seed": seed, "state_dir": directory / "state"}),
-            "taskset": run.taskset.model_copy(update={"train": (source,)}),
+            "taskset": run.taskset.model_copy(
+                update={"train": (source,), "heldout": run.taskset.heldout and (source,)}
+            ),
         }
     )
     origins: dict[str, str] = defaultdict(lambda: "default")
@@ -45,10 +50,13 @@ def _run_file(
     steps: int,
     staleness: int,
     groups_per_step: int,
+    group_size: int,
+    evaluates_every: int | None,
     *,
     drops: bool,
     waits: bool,
     own_loss: bool,
+    chooses: bool,
     back: tuple[int, int] | None,
 ) -> RunFile:
     """Checked once: that takes as long as some steps."""
@@ -66,11 +74,15 @@ def _run_file(
             "run": {"name": "it", "steps": steps},
             "model": {"slug": "it", "base": "base"},
             "service": "hud",
-            "taskset": {"train": "tasks.json"},
+            "taskset": {
+                "train": "tasks.json", "heldout": "tasks.json" if evaluates_every else None,
+                "curriculum": {"weighting": "near_half", "skip_solved": 0.9} if chooses else {},
+            },
+            "evaluation": {"every": evaluates_every or 10, "limit": 2},
             "agent": {"max_tokens": 1},
             "rollout": {
-                "group_size": 2, "groups_per_step": groups_per_step, "concurrency": 6, "deadline_s": 30,
-                "grading_reserve_s": 5,
+                "group_size": group_size, "groups_per_step": groups_per_step, "concurrency": 6,
+                "deadline_s": 30, "grading_reserve_s": 5,
             },
             "pipeline": {"staleness": staleness},
             "trainer": {

@@ -83,6 +83,8 @@ class SimulatedService:
         self.list_lag_s = list_lag_s
         self.counts_extra = 0
         """How many datums of a checkpoint it counts beside those that were sent for it."""
+        self.logprob = LOGPROB
+        """Of every sampled token, by a forward."""
         self.mute: Callable[[], bool] = lambda: False
         """Whether the next completion says nothing of its tokens."""
         self._gateway_lag_s = gateway_lag_s
@@ -257,7 +259,7 @@ class SimulatedService:
                 "reward": one["reward"],
                 "traj_idx": place,
                 "group_idx": None if group_size is None else place // group_size,
-                "logprobs": [-1.0, LOGPROB],
+                "logprobs": [-1.0, self.logprob],
                 "sampling_logprobs": [0.0, LOGPROB],
                 "mask": [0.0, 1.0],
             }

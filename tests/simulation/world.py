@@ -14,10 +14,14 @@ from tests.simulation.clock import Clock
 from tests.simulation.daemons import Daemon
 from tests.simulation.invariants import Broken, check
 from tests.simulation.mix import Mix
+from tests.simulation.network import Storm
 from tests.simulation.runfile import loaded_run
 from tests.simulation.service import SimulatedService
 
 STEPS = 20
+
+STORM_S = 20.0
+"""Mean seconds of a storm."""
 
 ROOT = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
 
@@ -71,6 +75,8 @@ class World:
             list_lag_s=self.mix.list_lag_s,
             gateway_lag_s=self.mix.gateway_lag_s,
         )
+        self.service.mute = lambda: self.mix.mute > 0 and self.rng.random() < self.mix.mute
+        self.storm = Storm()
         self.report = Report(seed)
         self.steps = steps
         self.daemons = [self._daemon(directory / "one", seed, self.clock.now)]
@@ -86,6 +92,7 @@ class World:
         """
         began = self.clock.now
         self._repeat(self.mix.restart_every_s, self._restart)
+        self._repeat(self.mix.storm_every_s, self._storm)
         self._repeat(self.mix.set_clock_every_s, self._set_clock)
         while going := [daemon for daemon in self.daemons if not daemon.over]:
             for daemon in going:
@@ -108,6 +115,7 @@ class World:
             rng=Random(self.rng.random()),
             clock=self.clock,
             service=self.service,
+            storm=self.storm,
             tell=lambda text: self._tell(f"{directory.name}  {text}"),
             waits_until=begins_at,
             alone=not self.mix.rival,
@@ -129,6 +137,16 @@ class World:
         for daemon in self.daemons:
             if daemon.process is not None:
                 daemon.process.network.reset()
+
+    def _storm(self) -> None:
+        self._tell(f"a storm: {self.storm.begin(self.rng)}")
+        if self.storm.fate == "refused" and self.mix.restart_every_s is not None:
+            self._restart()
+        self.clock.after(min(self.rng.expovariate(1 / STORM_S), 10 * STORM_S), self._calm)
+
+    def _calm(self) -> None:
+        self._tell("the storm is over")
+        self.storm.fate = None
 
     def _set_clock(self) -> None:
         self.clock.ahead_s = self.rng.choice((-86400.0, -60.0, 0.0, 60.0, 86400.0))

@@ -12,10 +12,7 @@ from torch import Tensor
 
 from hud_orchestrator.losses.client.data import DatumTensors, Loss
 from hud_orchestrator.losses.client.tokens import place
-
-
-class LossUnusable(ValueError):
-    """A loss that raised, or whose result is no gradient that could be sent. Nothing was sent."""
+from hud_orchestrator.losses.unusable import LossNotFinite, LossUnusable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +42,8 @@ def weights_of(loss_fn: Loss, data: Sequence[DatumTensors]) -> Differentiated:
 
     Raises:
         LossUnusable: there are no datums; the loss raised; it did not return ``(scalar tensor, dict)``;
-            it does not depend on a datum's log-probabilities; its value or its gradient is not finite;
-            or a metric is not a number. The message names the datum and position.
+            it does not depend on a datum's log-probabilities; or a metric is not a number.
+        LossNotFinite: its value or its gradient is not finite. The message names the datum and position.
     """
     if not data:
         raise LossUnusable("there are no datums to compute a loss from")
@@ -120,12 +117,12 @@ def _check_finite(name: str, value: float, gradients: Sequence[Tensor]) -> None:
     if len(wrong):
         index = int(wrong)
         number, position = place(index, [len(one) for one in gradients])
-        raise LossUnusable(
+        raise LossNotFinite(
             f"loss {name}: the gradient at datum {number}, position {position} is {float(flat[index])}, "
             f"and the loss is {value}; nothing was sent"
         )
     if not math.isfinite(value):
-        raise LossUnusable(
+        raise LossNotFinite(
             f"loss {name}: the loss is {value}, though its gradient is finite; nothing was sent"
         )
 
