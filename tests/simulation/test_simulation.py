@@ -6,7 +6,7 @@ import pytest
 
 from tests.simulation.world import World, simulate
 
-SEEDS = (100, 107, 131, 1074, 1081, 12019985, 13024393, 20102062, 1795627534072)
+SEEDS = (100, 107, 131, 550, 1074, 1081, 1961, 12019985, 13024393, 20102062, 1795627534072)
 """Calm and stormy ones, among them five that once broke, and two trainers without leases."""
 
 
