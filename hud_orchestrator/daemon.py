@@ -44,6 +44,7 @@ from hud_orchestrator.feedback import Drain, PolicyCell
 from hud_orchestrator.identity import same_run
 from hud_orchestrator.metrics import Scoreboard
 from hud_orchestrator.rounds import order_of, restore_board, train_to_the_end
+from hud_orchestrator.rules.guards import NOT_FINITE
 from hud_orchestrator.seams import Edges
 from hud_orchestrator.settings import redacted
 from hud_orchestrator.settling import Settler
@@ -229,7 +230,7 @@ def _trainer(
         policy=policy,
         learning_rate=lambda step: planned.learning_rate(step) * watch.scale,
         recipe=recipe(run),
-        skips_not_finite=any(guard.not_finite for guard in run.guards),
+        skips_not_finite=any(guard.not_finite and guard.metric in NOT_FINITE for guard in run.guards),
         kept=watch.kept,
         differentiate=differentiate,
     )

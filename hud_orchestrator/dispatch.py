@@ -143,7 +143,7 @@ class Dispatch:
         failed = next((r for r in last.rollouts if r.reward is None), last.rollouts[-1])
         give_up_after_s = self._rule.give_up_after_s if self._fruitful else 0.0
         if self._fruitless >= FIRST_TRIES and now - since >= give_up_after_s:
-            raise _hopeless(f"every group failed in {self._fruitless} tries at step {step}", failed)
+            raise hopeless(f"every group failed in {self._fruitless} tries at step {step}", failed)
         cause = GATEWAY if failed.outcome is Outcome.GATEWAY_FAILED else environment(failed.ticket.task.env)
         breaker = self._breaker(cause)
         if breaker.paused_at is None:
@@ -193,7 +193,7 @@ class Dispatch:
         now = anyio.current_time()
         if breaker.hopeless(now):
             assert breaker.paused_at is not None
-            raise _hopeless(f"{cause}: {reason}, for {now - breaker.paused_at:.0f} s by now", last)
+            raise hopeless(f"{cause}: {reason}, for {now - breaker.paused_at:.0f} s by now", last)
         wait_s = round(breaker.next_try_at - now, 2)
         log.warning(
             "dispatch.paused", cause=cause, reason=reason, last=last.detail, wait_s=wait_s, waits_for="probes"
@@ -240,7 +240,8 @@ def _reason(breaker: Breaker) -> str:
     return f"{failed} of {count} attempts failed{again}"
 
 
-def _hopeless(what: str, last: Rollout) -> RunFailed | ServiceUnreachable:
+def hopeless(what: str, last: Rollout) -> RunFailed | ServiceUnreachable:
+    """What ends a run in which nothing is graded, by what the last attempt says."""
     reason = last.detail or last.outcome
     text = f"{what}, the last with: {reason}; mend it and run again"
     return ServiceUnreachable(text) if last.outcome is Outcome.GATEWAY_FAILED else RunFailed(text)

@@ -38,8 +38,15 @@ class BatchCutter:
             replacements: groups of a step that are sampled anew when they end untrained.
             staleness: steps that a group may be behind.
             dropped: what was tried for steps before a restart, by the step; it counts as if it had been now.
+                The run file may have grown smaller since: later steps then keep what there is room for.
         """
-        self._before = dict(dropped or {})
+        most = replacements + groups_per_step
+        self._before = {
+            step: groups if step == next_step else groups[:most]
+            for step, groups in (dropped or {}).items()
+            if step <= next_step + staleness
+        }
+        self._recalled: Sequence[Dropped] = ()
         self.wasted_before = frozenset(
             group.number for groups in self._before.values() for group in groups[replacements:]
         )
@@ -117,7 +124,10 @@ class BatchCutter:
 
     def redo(self) -> None:
         """Fill the places of the step that was just cut once more: nothing came of it."""
+        # What was tried for the step after waits for it.
+        self._before[self._step] = self._recalled
         self._step -= 1
+        self._begin()
 
     @property
     def _full(self) -> bool:
@@ -133,7 +143,8 @@ class BatchCutter:
         self._recall()
 
     def _recall(self) -> None:
-        for group in self._before.pop(self._step, ()):
+        self._recalled = self._before.pop(self._step, ())
+        for group in self._recalled:
             self._outcomes.update(group.outcomes)
             self._rewards += [(group.number, reward) for reward in group.rewards]
             self.drop(group.number, group.ending)

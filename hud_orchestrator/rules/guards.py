@@ -33,6 +33,10 @@ FIGURES: Mapping[str, tuple[str, ...]] = {
 """What guards call a step's figure, and what losses and services call it."""
 
 
+NOT_FINITE = ("loss", "grad_norm")
+"""Figures of a step that could not be taken because its numbers are not finite: which ones is not known."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardRule:
     """What one guard looks at, and what it does. Of the four conditions, one is set."""
@@ -48,7 +52,7 @@ class GuardRule:
     cool_down: int = 0
     rearm: float | None = None
     """What the figure has to come back to once the guard has fired; with ``falls_below_best``, so much below
-    the best. ``None``: nothing."""
+    the best. ``None``: nothing. A rollback from the figure that it fired at has brought it back."""
     action: Action = "warn"
     factor: float = 1.0
     """Of the learning rate, whatever the action is besides."""
@@ -86,7 +90,7 @@ def tripped(rule: GuardRule, points: Sequence[Point], *, fired_at: int | None) -
     if fired_at is not None and not (
         recent[0].taken > fired_at
         and recent[-1].taken >= fired_at + rule.cool_down
-        and any(_rearms(rule, point.value, best) for point in points if point.taken > fired_at)
+        and _has_been_back(rule, points, best, fired_at)
     ):
         return None
     if not all(_holds(rule, point.value, best) for point in recent):
@@ -129,6 +133,11 @@ def _holds(rule: GuardRule, value: float, best: float) -> bool:
         return value < rule.below
     assert rule.falls_below_best is not None  # one of the four is set
     return value <= best - rule.falls_below_best
+
+
+def _has_been_back(rule: GuardRule, points: Sequence[Point], best: float, fired_at: int) -> bool:
+    gone = all(point.taken != fired_at for point in points)
+    return gone or any(_rearms(rule, point.value, best) for point in points if point.taken > fired_at)
 
 
 def _rearms(rule: GuardRule, value: float, best: float) -> bool:

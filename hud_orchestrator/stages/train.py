@@ -36,6 +36,7 @@ from hud_orchestrator.feedback import Drain, PolicyCell
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.losses.unusable import LossNotFinite
 from hud_orchestrator.records import Batch, Ending, Outcome, Policy, Step
+from hud_orchestrator.rules.guards import NOT_FINITE
 from hud_orchestrator.rules.requests import (
     Recipe,
     forward_backward_requests,
@@ -141,7 +142,7 @@ async def _take(trainer: Trainer, batch: Batch) -> Step:
 
 async def _not_finite(trainer: Trainer, batch: Batch) -> Step:
     """Skip a step that the service refuses whenever it is tried: its numbers are not finite."""
-    metrics = {**_batch_metrics(batch), "loss": math.nan}
+    metrics = {**_batch_metrics(batch), **dict.fromkeys(NOT_FINITE, math.nan)}
     numbers = [group.number for group in batch.groups]
     await trainer.ledger.skipped(
         await _plan(trainer, batch), metrics=metrics, groups=numbers, ending=Ending.NOT_FINITE
@@ -253,10 +254,10 @@ async def _by_our_loss(
         if not trainer.skips_not_finite:
             raise RunFailed(
                 f"trainer.loss: {error}; step {batch.step} was not taken: lower the learning rate, or let a "
-                "guard watch for not_finite"
+                "guard watch for a loss that is not_finite"
             ) from error
         log.warning("step.not_finite", step=batch.step, reason=str(error))
-        return Ending.NOT_FINITE, {"loss": math.nan}
+        return Ending.NOT_FINITE, dict.fromkeys(NOT_FINITE, math.nan)
     except ValueError as error:
         raise RunFailed(f"trainer.loss: {error}; step {batch.step} was not taken") from error
     if not any(any(row) for row in weights):

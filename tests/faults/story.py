@@ -22,7 +22,6 @@ from tests.simulation.alone import on_our_own
 from tests.simulation.clock import Clock
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.environments import SimulatedPlacement
-from tests.simulation.invariants import LOSS
 from tests.simulation.life import End, Process
 from tests.simulation.network import SimulatedNetwork, Weather
 from tests.simulation.service import BASE, Node, SimulatedService
@@ -58,6 +57,10 @@ def none(_: Request) -> None:
     """Nothing goes wrong."""
 
 
+LOSS = {"loss", "loss:sum"}
+"""What a step's loss is called, by a daemon that computes it and by the service."""
+
+
 class Story:
     """A service, a run directory, and one life of the daemon after the other."""
 
@@ -74,6 +77,7 @@ class Story:
         lost_steps: str = "redo",
         guards: Sequence[Mapping[str, Any]] = (),
         loss: str = "importance_sampling",
+        evaluates: bool = False,
         **lags: float,
     ) -> None:
         self.directory = directory
@@ -85,7 +89,9 @@ class Story:
             Random(1), idempotent=True, counts=counts, rates=True, leases=leases, **given
         )
         self._lives = seed
-        self.loaded = _loaded(directory, steps, staleness, members, lost_steps, guards, loss)
+        self.loaded = _loaded(
+            directory, steps, staleness, members, lost_steps, guards, loss, evaluates=evaluates
+        )
 
     def live(
         self,
@@ -244,14 +250,18 @@ def _loaded(
     lost_steps: str,
     guards: Sequence[Mapping[str, Any]],
     loss: str,
+    *,
+    evaluates: bool,
 ) -> LoadedRun:
-    (directory / "tasks.json").write_text(TASKS)
+    tasks = directory / "tasks.json"
+    tasks.write_text(TASKS)
     run = RunFile.model_validate(
         {
             "run": {"name": "it", "steps": steps, "state_dir": directory / "state"},
             "model": {"slug": "it", "base": "base"},
             "service": "hud",
-            "taskset": {"train": str(directory / "tasks.json")},
+            "taskset": {"train": str(tasks), "heldout": str(tasks) if evaluates else None},
+            "evaluation": {"every": 1, "limit": 2},
             "agent": {"max_tokens": 1},
             "rollout": {
                 "group_size": members, "groups_per_step": 2, "concurrency": 6, "deadline_s": 30,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from itertools import count
@@ -247,18 +249,49 @@ def test_a_guard_hears_of_a_loss_that_is_not_finite_also_where_lost_steps_are_dr
     story.check()
 
 
+def test_an_evaluation_is_of_the_policy_of_its_step_also_where_the_gateway_serves_the_old_one(
+    tmp_path: Path,
+) -> None:
+    story = Story(tmp_path, evaluates=True, gateway_lag_s=3.0)
+    end = story.live()
+
+    assert end.code == ExitCode.DONE
+    with story.store() as connection:
+        made = connection.execute("SELECT checkpoint, graded FROM evaluations ORDER BY version").fetchall()
+    assert [row["graded"] for row in made] == [2] * (story.steps + 1)
+    # As often as they say, at the least: only an attempt of an evaluation is without chance.
+    wanted: Counter[str | None] = Counter()
+    for row in made:
+        wanted[row["checkpoint"]] += row["graded"]
+    assert wanted <= story.service.judged
+    story.check()
+
+
+@pytest.mark.parametrize("how", ["refused", "failed_before", "lost_request"])
+def test_an_evaluation_that_the_gateway_fails_ends_the_run_with_69_and_the_next_start_makes_it(
+    tmp_path: Path, how: str
+) -> None:
+    story = Story(tmp_path, evaluates=True)
+    end = story.live(lambda one: how if one.name == "completions" else None)
+    last = story.live()
+
+    assert (end.code, last.code) == (ExitCode.UNREACHABLE, ExitCode.DONE)
+    assert story.said(end).endswith("mend it and run again")
+    story.check()
+
+
 @pytest.mark.parametrize("watched", [True, False])
+@pytest.mark.parametrize("logprob", [1e30, math.nan, math.inf])
 def test_a_loss_of_ours_that_is_not_finite_is_a_step_that_a_guard_hears_of(
-    tmp_path: Path, *, watched: bool
+    tmp_path: Path, logprob: float, *, watched: bool
 ) -> None:
     guard = {"metric": "loss", "not_finite": True, "action": "warn"}
     story = Story(tmp_path, loss="client:importance_sampling", guards=[guard] if watched else [])
     likely = story.service.logprob
 
     def wild(request: Request) -> None:
-        # Its ratio to what was sampled overflows.
         if request.name == "forward":
-            story.service.logprob = 1e30 if request.nth == 2 else likely
+            story.service.logprob = logprob if request.nth == 2 else likely
 
     end = story.live(wild)
 
@@ -268,9 +301,18 @@ def test_a_loss_of_ours_that_is_not_finite_is_a_step_that_a_guard_hears_of(
         assert [line["step"] for line in story.events("guard.fired")] == [2]
     else:
         assert end.code == ExitCode.RUN_FAILED
-        assert "let a guard watch for not_finite" in story.said(end)
+        assert "let a guard watch for a loss that is not_finite" in story.said(end)
         assert story.live().code == ExitCode.DONE
     story.check()
+
+
+def test_a_loss_that_is_not_finite_is_not_skipped_for_a_guard_on_another_figure(tmp_path: Path) -> None:
+    guard = {"metric": "kl", "not_finite": True, "action": "warn"}
+    story = Story(tmp_path, loss="client:importance_sampling", guards=[guard])
+    story.service.logprob = 1e30
+
+    assert story.live().code == ExitCode.RUN_FAILED
+    assert story.applied() == 0
 
 
 def test_a_step_of_which_nothing_was_sent_is_no_lost_one(tmp_path: Path) -> None:

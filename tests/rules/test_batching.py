@@ -109,7 +109,7 @@ def before(number: int, reward: float) -> Dropped:
 
 def test_what_was_dropped_before_a_restart_counts_as_if_it_had_been_now() -> None:
     whole, resumed = (
-        BatchCutter(next_step=4, groups_per_step=3, replacements=1, staleness=0, dropped=dropped)
+        BatchCutter(next_step=4, groups_per_step=3, replacements=1, staleness=1, dropped=dropped)
         for dropped in (None, {4: [before(0, 1.0), before(2, 0.0)], 5: [before(7, 1.0)]})
     )
     for number, reward in ((0, 1.0), (2, 0.0)):
@@ -128,6 +128,35 @@ def test_what_was_dropped_before_a_restart_counts_as_if_it_had_been_now() -> Non
     assert batch.dropped == {Ending.NO_SPREAD: 2}
     # The one of the step after has used that step's replacement up.
     assert (whole.drop(8, Ending.NO_SPREAD), resumed.drop(8, Ending.NO_SPREAD)) == (True, False)
+
+
+def test_what_was_tried_for_later_steps_leaves_room_for_the_one_in_hand() -> None:
+    # The run file had more places and a larger staleness when these were tried.
+    tried = {step: [before(step * 10 + nth, 1.0) for nth in range(8)] for step in (1, 2, 3, 4)}
+    cut = BatchCutter(next_step=1, groups_per_step=2, replacements=1, staleness=1, dropped={2: tried[2]} | {
+        step: tried[step] for step in (3, 4)
+    })  # fmt: skip
+
+    assert cut.places_left == 2
+    assert cut.wasted_before == {21, 22}
+    # Of the one in hand all counts, as it is over at once.
+    full = BatchCutter(next_step=1, groups_per_step=2, replacements=1, staleness=1, dropped=tried)
+    batch = full.cut()
+    assert batch is not None
+    assert batch.holders == tuple(range(11, 18))
+
+
+def test_a_batch_that_is_made_anew_has_nothing_of_the_step_after() -> None:
+    later = {2: [before(0, 1.0)]}
+    cut = BatchCutter(next_step=1, groups_per_step=1, replacements=0, staleness=1, dropped=later)
+    cut.drop(5, Ending.FAILED)
+    assert cut.cut() is not None
+    cut.redo()
+
+    assert cut.places_left == 1
+    cut.keep(trainable(6))
+    first, second = cut.cut(), cut.cut()
+    assert (first and first.holders, second and second.holders) == ((6,), (0,))
 
 
 def test_what_was_dropped_for_more_places_than_there_are_now_holds_its_permits() -> None:

@@ -61,6 +61,17 @@ def test_a_figure_that_wavers_about_its_bound_fires_once(
     assert len(firings(replace(rule, rearm=None), points(*series))) > len(fires)
 
 
+def test_a_rollback_has_brought_the_figure_back() -> None:
+    rule = GuardRule(name="fall", metric="eval.reward", falls_below_best=0.1, rearm=0.05, action="roll_back")
+    # It fired at step 2, and the run went back to step 1 and took one step since, its third.
+    line = [Point(step=1, taken=1, value=1.0), Point(step=2, taken=3, value=0.5)]
+
+    assert tripped(rule, line, fired_at=2) is not None
+    # One that it did not go back from has to come back by itself.
+    stayed = [Point(step=1, taken=1, value=1.0), Point(step=2, taken=2, value=0.5), line[1]]
+    assert tripped(rule, stayed, fired_at=2) is None
+
+
 def test_cooling_down_counts_steps_that_were_taken_and_not_their_numbers() -> None:
     rule = replace(HIGH, cool_down=4)
     # It fired after step 6, the run went back to step 3, and has taken one step since: its seventh.

@@ -16,11 +16,15 @@ from tests.simulation.environments import SimulatedPlacement
 from tests.simulation.invariants import Broken
 from tests.simulation.life import End, Process
 from tests.simulation.mix import Mix
-from tests.simulation.network import NOT_NOW, SimulatedNetwork, Storm
+from tests.simulation.network import REFUSED, SimulatedNetwork, Storm
+from tests.simulation.runfile import changed
 from tests.simulation.service import SimulatedService
 
 LIVES = 1000
 """Starts of the daemon after which a run counts as one that never ends."""
+
+UNGRADED = "no held-out attempt was graded"
+"""Said where the graders of an evaluation have failed, all of them."""
 
 RESTARTED = frozenset(
     {ExitCode.OUTCOME_UNKNOWN, ExitCode.UNREACHABLE, ExitCode.INTERRUPTED, ExitCode.ABORTED,
@@ -51,9 +55,9 @@ class Daemon:
     begun: set[str] = field(default_factory=set)
     """Traces of all episodes."""
     held: frozenset[int] = frozenset()
-    """Groups that held a permit when it last ended by itself, ..."""
+    """Groups that held a permit when its last life ended, ..."""
     promoted: int = 0
-    """... and its last step."""
+    """... and the last step by then."""
     over: bool = False
     left: int = 0
     """Pieces of work or requests until this life is cut off; 0: it is not."""
@@ -77,6 +81,12 @@ class Daemon:
         self._count(end)
         self.waits_until = self.clock.now + self.rng.choice((0.5, 5.0, 60.0))
 
+    @property
+    def bounds(self) -> list[tuple[int, int]]:
+        """Staleness and groups per step that it was ever given."""
+        run = self.loaded.run
+        return [(run.pipeline.staleness, run.rollout.groups_per_step), *filter(None, (self.mix.then,))]
+
     def _start(self) -> Process:
         self.lives += 1
         self.left = 1 + int(self.rng.expovariate(1 / self.mix.end_every)) if self._end else 0
@@ -88,7 +98,10 @@ class Daemon:
             directory=self.loaded.run.directory, rng=Random(self.rng.random()), at_work=self._at_work
         )
         placement = SimulatedPlacement(Random(self.rng.random()), begun=self.begun)
-        return Process(self.loaded, self.clock, network, disk, placement)
+        loaded = (
+            self.loaded if self.lives == 1 or self.mix.then is None else changed(self.loaded, *self.mix.then)
+        )
+        return Process(loaded, self.clock, network, disk, placement)
 
     @property
     def _end(self) -> str | None:
@@ -110,8 +123,10 @@ class Daemon:
         if self.alone and any(isinstance(error, HeadMoved | FencedOff) for error in errors):
             raise Broken(f"took itself for somebody else: {said}") from end.error
         self.over = end.code in (ExitCode.DONE, ExitCode.HEAD_MOVED)
-        refused = NOT_NOW in said and end.code in (ExitCode.RUN_FAILED, ExitCode.KEY_REFUSED)
-        if not (self.over or refused or end.code in RESTARTED):
+        # A person is to look at both, and finds that another start goes on.
+        told = any(text in said for text in (REFUSED, UNGRADED))
+        fatal = end.code in (ExitCode.RUN_FAILED, ExitCode.KEY_REFUSED) and told
+        if not (self.over or fatal or end.code in RESTARTED):
             raise Broken(f"ended with code {end.code}: {said or repr(end.error)}") from end.error
         if end.code == ExitCode.STATE_UNWRITABLE and "disk is full" not in said:
             raise Broken(f"does not say that the disk is full: {said}") from end.error

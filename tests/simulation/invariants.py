@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -14,10 +14,6 @@ from tests.simulation.service import Node, SimulatedService, Slug
 
 if TYPE_CHECKING:
     from tests.simulation.daemons import Daemon
-
-
-LOSS = {"loss", "loss:sum"}
-"""What a step's loss is called, by a daemon that computes it and by the service."""
 
 
 class Broken(AssertionError):
@@ -42,7 +38,7 @@ def check(daemons: Sequence[Daemon], service: SimulatedService, *, steps: int) -
             if done:
                 _must(store.steps == list(range(1, steps + 1)), "steps are 1 to the last, each once")
                 _must(not store.open, "no step is open")
-                store.check_evaluations()
+                store.check_evaluations(service.judged)
             slug = next((one for one in service.slugs.values() if one.name == store.slug), None)
             if slug is None:
                 continue
@@ -65,6 +61,8 @@ class _Store:
         self._connection = connection
         self._daemon = daemon
         self._run = daemon.loaded.run
+        self._bounds = daemon.bounds
+        self._staleness = max(staleness for staleness, _ in self._bounds)
         over = self._all("SELECT * FROM steps WHERE state IN ('applied', 'skipped') ORDER BY number")
         self.steps = [row["number"] for row in over]
         self.applied = {row["number"]: row["checkpoint"] for row in over if row["state"] == "applied"}
@@ -84,7 +82,7 @@ class _Store:
         for number, planned in self._planned.items():
             if number in self.applied or number in ended:
                 _must(planned == ended[number], f"step {number}: its groups ended with it")
-        in_flight = self._run.rollout.groups_per_step * (self._run.pipeline.staleness + 1)
+        in_flight = max(groups * (staleness + 1) for staleness, groups in self._bounds)
         known = {row["number"] for row in groups}
         unknown = set(range(max(known, default=-1) + 1)) - known
         unended = sum(row["ending"] is None for row in groups)
@@ -105,13 +103,16 @@ class _Store:
         }
         _must(not over & self._daemon.held, f"groups {over & self._daemon.held} are over and hold a permit")
 
-    def check_evaluations(self) -> None:
-        """Each that was due was made once, of the policy of its step."""
+    def check_evaluations(self, judged: Counter[str | None]) -> None:
+        """Each that was due was made, of the policy of its step.
+
+        Args:
+            judged: how often each head was sampled without chance, as evaluations alone do.
+        """
         if not self._run.taskset.evaluates:
             return
-        made = {row["version"]: row["checkpoint"] for row in self._all(
-            "SELECT version, checkpoint FROM evaluations WHERE rollback IS NULL"
-        )}  # fmt: skip
+        rows = self._all("SELECT version, checkpoint, graded FROM evaluations WHERE rollback IS NULL")
+        made = {row["version"]: row["checkpoint"] for row in rows}
         last = self._run.run.steps
         due = {version for version in range(last + 1) if version % self._run.evaluation.every == 0} | {last}
         _must(set(made) == due, f"evaluations were due at {sorted(due)}, and made at {sorted(made)}")
@@ -119,6 +120,11 @@ class _Store:
             served = max((step for step in self.applied if step <= version), default=None)
             head = self._first_head if served is None else self.applied[served]
             _must(checkpoint == head, f"evaluation {version} is of the step's policy")
+        graded: Counter[str | None] = Counter()
+        for row in rows:
+            graded[row["checkpoint"]] += row["graded"]
+        # Who waits for an answer in vain is graded without one.
+        _must(self._daemon.mix.may_say_nothing or graded <= judged, "what was evaluated is what was sampled")
 
     def check_gradients(self, slug: Slug, *, excused: bool, found: bool) -> None:
         """Each step applied what it says, whole, once, and nothing else.
@@ -136,7 +142,6 @@ class _Store:
             if checkpoint is None:
                 continue
             _must(checkpoint in nodes, f"step {number} made a checkpoint")
-            _must(bool(json.loads(step["metrics"]).keys() & LOSS), f"the loss of step {number} is known")
             groups = json.loads(step["groups"])
             made, wanted = (
                 nodes[checkpoint].traces,
@@ -148,6 +153,9 @@ class _Store:
             _must(set(made) <= set(wanted), f"step {number} took a gradient of something else")
             _must(len(set(made)) == len(made), f"step {number} took a gradient twice")
             _must(len(made) == len(wanted), f"step {number} took a part of its gradient")
+            figures, ours = json.loads(step["metrics"]), self._daemon.mix.own_loss
+            known = "loss" in figures if ours else figures.get("loss:sum") == nodes[checkpoint].loss
+            _must(known, f"the loss of step {number} is known")
 
     def check_policies(self, slug: Slug, sampled: Mapping[str, set[str | None]]) -> None:
         """Nothing was trained on that was sampled from a policy which the run had gone back from.
@@ -186,8 +194,10 @@ class _Store:
         for step in self._made:
             for trace in (one for group in json.loads(step["groups"]) for one in traces.get(group, ())):
                 # What was the head for a while and is no step's was never published.
-                ages = [step["number"] - 1 - until.get(head, step["number"]) for head in sampled[trace]]
-                _must(min(ages) <= self._run.pipeline.staleness, f"step {step['number']} trained on old data")
+                heads = sampled[trace]
+                ages = [step["number"] - 1 - until.get(head, step["number"]) for head in heads]
+                _must(bool(heads), f"step {step['number']} trained on what nobody sampled")
+                _must(min(ages) <= self._staleness, f"step {step['number']} trained on old data")
 
     def _trained(self) -> Mapping[int, list[str]]:
         traces: dict[int, list[str]] = defaultdict(list)
@@ -198,7 +208,7 @@ class _Store:
         ):
             traces[row["number"]].append(row["trace_id"])
             age = row["step"] - 1 - row["version_min"]
-            _must(age <= self._run.pipeline.staleness, "nothing too old was trained on")
+            _must(age <= self._staleness, "nothing too old was trained on")
             _must(row["version_max"] < row["step"], "nothing of a policy that comes later was trained on")
         return traces
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
-from tests.simulation.network import Weather
+from tests.simulation.network import UNCERTAIN, Weather
 
 End = Literal["kill", "power cut", "request", "full", "signal"]
 """What cuts a life off: a kill or a power cut at a piece of the store's work, a kill while a request is under
@@ -40,6 +40,8 @@ class Mix:
     gateway_lag_s: float
     staleness: int
     groups_per_step: int
+    then: tuple[int, int] | None
+    """Staleness and groups per step of all lives but the first."""
     group_size: int
     mute: float
     """Share of completions without token ids. Members without are left out: groups of several sizes."""
@@ -57,6 +59,12 @@ class Mix:
     """Steps between two evaluations."""
     chooses: bool
     """Whether a curriculum chooses the tasks."""
+
+    @property
+    def may_say_nothing(self) -> bool:
+        """Whether an attempt may end without an answer, and be graded all the same."""
+        unanswered = any(getattr(self.weather, fate) for fate in (*UNCERTAIN, "rejected"))
+        return unanswered or self.storm_every_s is not None
 
     @classmethod
     def of(cls, rng: Random) -> Mix:
@@ -113,4 +121,5 @@ class Mix:
             storm_every_s=later.choice((None,) * 8 + (40.0, 200.0)),
             evaluates_every=later.choice((None,) * 8 + (2, 6)),
             chooses=later.random() < 0.15,
+            then=(later.randrange(3), later.choice((1, 1, 2))) if later.random() < 0.1 else None,
         )

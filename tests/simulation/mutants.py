@@ -125,6 +125,17 @@ MUTANTS = {
         "self._held.difference_update(groups)",
         "self._held.difference_update({*groups} - ({3} if self.total > 1 else set()))",
     ),
+    "evaluate_whatever_is_served": Mutant(
+        "evaluation", "if rollout.oldest_version in (None, policy.version):", "if True:"
+    ),
+    "remember_more_than_there_is_room_for": Mutant(
+        "rules.batching",
+        """            step: groups if step == next_step else groups[:most]
+            for step, groups in (dropped or {}).items()
+            if step <= next_step + staleness
+""",
+        "            step: groups for step, groups in (dropped or {}).items()\n",
+    ),
     "step_on_a_gradient_that_may_be_gone": Mutant(
         "stages.train", "if nth > 0 and away.found and trainer.can_redo:", "if False:"
     ),

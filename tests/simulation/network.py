@@ -37,8 +37,8 @@ LATE_S = 30.0
 
 FAILURES = (500, 502, 503)
 REJECTIONS = (402, 408, 413, 422, 429)
-NOT_NOW = "not now"
-"""What answers with one of these statuses say."""
+REFUSED = "refused for now"
+"""What answers with a 4xx say; after these, some lives may end with a code that asks for a person."""
 
 UNCERTAIN = frozenset({"lost_request", "lost_answer", "slow"})
 """Those after which a client may wait until it gives up."""
@@ -204,7 +204,7 @@ class SimulatedNetwork:
                 self.clock.after(latency, lambda: self._resolve(future, None))
         elif fate in ("failed_before", "rejected"):
             status = request.status or self.rng.choice(FAILURES if fate == "failed_before" else REJECTIONS)
-            answer = Answer(status, {"detail": NOT_NOW})
+            answer = Answer(status, {"detail": REFUSED if status < 500 else "not now"})
             self.clock.after(latency, lambda: self._resolve(future, answer))
         elif fate == "slow":
             self.clock.after(request.patience_s + 5, arrive)

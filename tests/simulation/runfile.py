@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -43,6 +44,18 @@ def loaded_run(directory: Path, seed: int, steps: int, mix: Mix) -> LoadedRun:
     )
     origins: dict[str, str] = defaultdict(lambda: "default")
     return LoadedRun(run=run, path=directory / "run.yaml", origins=origins, warnings=())
+
+
+def changed(loaded: LoadedRun, staleness: int, groups_per_step: int) -> LoadedRun:
+    """The run file as somebody has changed it while nothing ran."""
+    run = loaded.run
+    given = run.model_copy(
+        update={
+            "pipeline": run.pipeline.model_copy(update={"staleness": staleness}),
+            "rollout": run.rollout.model_copy(update={"groups_per_step": groups_per_step}),
+        }
+    )
+    return replace(loaded, run=given)
 
 
 @lru_cache

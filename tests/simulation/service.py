@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
@@ -32,6 +32,8 @@ class Node:
     """Of the trajectories whose gradient it applied, sorted."""
     learning_rate: float
     at: float
+    loss: float
+    """Of the first call that it took."""
 
 
 @dataclass(slots=True)
@@ -83,6 +85,8 @@ class SimulatedService:
         self.list_lag_s = list_lag_s
         self.counts_extra = 0
         """How many datums of a checkpoint it counts beside those that were sent for it."""
+        self.judged: Counter[str | None] = Counter()
+        """How often each head was sampled without chance, as evaluations do."""
         self.logprob = LOGPROB
         """Of every sampled token, by a forward."""
         self.mute: Callable[[], bool] = lambda: False
@@ -196,6 +200,8 @@ class SimulatedService:
         slug = next((one for one in self.slugs.values() if one.name == body["model"]), None)
         if slug is None:
             return Answer(404, {"error": {"message": "no such model"}})
+        head = self._served(slug, now)
+        self.judged[head] += body["temperature"] == 0
         # Mostly, one of two neighbours is even: a group without a spread trains nothing.
         self._odd = self._odd ^ (self._rng.random() < 0.93)
         text = self._rng.choice("13579" if self._odd else "02468")
@@ -211,7 +217,7 @@ class SimulatedService:
                         "token_ids": None if self.mute() else [ord(text)],
                     }
                 ],
-                "system_fingerprint": self._served(slug, now),
+                "system_fingerprint": head,
             },
         )
 
@@ -247,7 +253,8 @@ class SimulatedService:
 
     def _forward_backward(self, slug: Slug, body: Any) -> Answer:
         slug.batches.append(tuple(one["trace_id"] for one in body["inputs"]))
-        return Answer(200, {"metrics": {"loss:sum": 0.0}, "num_datums": len(body["inputs"])})
+        metrics = {"loss:sum": loss_of(slug.batches[-1])}
+        return Answer(200, {"metrics": metrics, "num_datums": len(body["inputs"])})
 
     def _forward(self, slug: Slug, body: Any) -> Answer:
         traces = tuple(one["trace_id"] for one in body["inputs"])
@@ -277,11 +284,11 @@ class SimulatedService:
     def _optim_step(self, slug: Slug, body: Any, now: float) -> Answer:
         if not slug.batches:
             return Answer(409, {"detail": "no gradient has accumulated"})
-        traces = tuple(sorted(trace for batch in slug.batches for trace in batch))
+        traces, loss = tuple(sorted(one for batch in slug.batches for one in batch)), loss_of(slug.batches[0])
         slug.batches.clear()
         name = hashlib.sha256(json.dumps([slug.id, len(slug.nodes), traces]).encode()).hexdigest()[:12]
         rate = body["learning_rate"]
-        node = Node(id=name, parent=slug.head, traces=traces, learning_rate=rate, at=now)
+        node = Node(id=name, parent=slug.head, traces=traces, learning_rate=rate, at=now, loss=loss)
         slug.nodes.append(node)
         self._move(slug, node.id, now)
         facts = {"step": len(slug.nodes), "checkpoint_id": node.id, "model": slug.name}
@@ -290,3 +297,8 @@ class SimulatedService:
     def _move(self, slug: Slug, head: str, now: float) -> None:
         slug.head = head
         slug.heads.append((now, head))
+
+
+def loss_of(traces: tuple[str, ...]) -> float:
+    """Another one for every batch."""
+    return int(hashlib.sha256("".join(traces).encode()).hexdigest()[:8], 16) / 2**32

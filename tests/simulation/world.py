@@ -139,6 +139,8 @@ class World:
                 daemon.process.network.reset()
 
     def _storm(self) -> None:
+        if self.storm.fate is not None:
+            return
         self._tell(f"a storm: {self.storm.begin(self.rng)}")
         if self.storm.fate == "refused" and self.mix.restart_every_s is not None:
             self._restart()

@@ -43,7 +43,8 @@ def weights_of(loss_fn: Loss, data: Sequence[DatumTensors]) -> Differentiated:
     Raises:
         LossUnusable: there are no datums; the loss raised; it did not return ``(scalar tensor, dict)``;
             it does not depend on a datum's log-probabilities; or a metric is not a number.
-        LossNotFinite: its value or its gradient is not finite. The message names the datum and position.
+        LossNotFinite: its value or its gradient is not finite, or a log-probability that it needs. The
+            message names the datum and position.
     """
     if not data:
         raise LossUnusable("there are no datums to compute a loss from")
@@ -55,7 +56,8 @@ def weights_of(loss_fn: Loss, data: Sequence[DatumTensors]) -> Differentiated:
         except Exception as error:
             # A loss of the user's may raise anything; it must end as one line, with its cause behind it.
             reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-            raise LossUnusable(f"loss {name}: {' '.join(reason.split())}") from error
+            kind = LossNotFinite if isinstance(error, LossNotFinite) else LossUnusable
+            raise kind(f"loss {name}: {' '.join(reason.split())}") from error
         loss, given = _unpack(name, result)
         gradients = _gradients(name, loss, leaves)
     value = float(loss.detach())

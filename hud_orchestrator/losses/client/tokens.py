@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hud_orchestrator.losses.client.advantages import datum_advantages
 from hud_orchestrator.losses.client.data import DatumTensors
+from hud_orchestrator.losses.unusable import LossNotFinite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -64,7 +65,7 @@ def read_tokens(data: Sequence[DatumTensors], logprobs: Sequence[Tensor], *, adv
     widths = [len(leaf) for leaf in logprobs]
     _check("mask", mask, (mask == 0) | (mask == 1), "0 or 1", widths)
     observed = mask == 0
-    _check("logprobs", flat, flat.isfinite() | observed, "a finite number", widths)
+    _check("logprobs", flat, flat.isfinite() | observed, "a finite number", widths, LossNotFinite)
     _check("sampling_logprobs", sampling, sampling.isfinite() | observed, "a finite number", widths)
     actions = mask.nonzero()[:, 0]
     if not len(actions):
@@ -95,13 +96,20 @@ def _check_lengths(number: int, datum: DatumTensors, leaf: Tensor) -> None:
         raise ValueError(f"datum {number}: reward must be a finite number, got {datum.reward}")
 
 
-def _check(name: str, values: Tensor, fine: Tensor, wanted: str, widths: Sequence[int]) -> None:
-    """Name the first position that is not *fine*."""
+def _check(
+    name: str,
+    values: Tensor,
+    fine: Tensor,
+    wanted: str,
+    widths: Sequence[int],
+    kind: type[ValueError] = ValueError,
+) -> None:
+    """Name the first position that is not *fine*, in an error of that *kind*."""
     if bool(fine.all()):
         return
     flat = int((~fine).nonzero()[0])
     number, position = place(flat, widths)
-    raise ValueError(
+    raise kind(
         f"datum {number}, position {position}: {name} must be {wanted}, got {float(values[flat].detach())}"
     )
 
