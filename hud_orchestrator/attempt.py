@@ -26,6 +26,9 @@ from hud_orchestrator.records import Outcome, Phase, Rollout, Ticket
 from hud_orchestrator.reporting.witness import Nobody, Witness
 from hud_orchestrator.trial import Trial
 
+FIRST_LAG_WAIT_S, LONGEST_LAG_WAIT_S = 0.5, 8.0
+"""Before an attempt that another policy has made is made anew."""
+
 log = get_logger()
 
 
@@ -41,18 +44,36 @@ class Attempts(ABC):
     async def once(self, ticket: Ticket, ladder: Ladder, *, attempt: int, temperature: float) -> Rollout:
         """One attempt at *ticket*, the *attempt*-th: the rollout, whatever happens."""
 
-    async def attempt(self, ticket: Ticket, *, temperature: float) -> Rollout:
+    async def attempt(self, ticket: Ticket, *, temperature: float, version: int | None = None) -> Rollout:
         """Attempt *ticket* and return what became of it.
 
         A slot is held by one attempt, for its deadline plus a bounded teardown at most.
+
+        Args:
+            ticket: what to attempt.
+            temperature: of sampling.
+            version: of the policy that has to make it; a gateway may serve the one before for a while.
 
         Raises:
             RunFailed, ServiceUnreachable: what it needs has been broken for too long.
         """
         try:
-            return await self._attempts(ticket, temperature)
+            return await self._by(version, ticket, temperature)
         finally:
             self._groups.leave(ticket)
+
+    async def _by(self, version: int | None, ticket: Ticket, temperature: float) -> Rollout:
+        wait_s = FIRST_LAG_WAIT_S
+        while True:
+            rollout = await self._attempts(ticket, temperature)
+            if version is None or rollout.oldest_version in (None, version):
+                return rollout
+            reason = f"the gateway still serves the policy of step {rollout.oldest_version}, not {version}"
+            if anyio.current_time() + wait_s >= self._group_until(ticket) - self._limits.grading_reserve_s:
+                return replace(rollout, outcome=Outcome.GATEWAY_FAILED, reward=None, detail=reason)
+            log.info("rollout.retried", group=ticket.group, member=ticket.member, reason=reason)
+            await anyio.sleep(wait_s)
+            wait_s = min(2 * wait_s, LONGEST_LAG_WAIT_S)
 
     async def _attempts(self, ticket: Ticket, temperature: float) -> Rollout:
         last: Rollout | None = None

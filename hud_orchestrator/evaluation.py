@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from statistics import fmean
 
 import anyio
@@ -16,9 +15,6 @@ from hud_orchestrator.metrics import Scoreboard
 from hud_orchestrator.records import Outcome, Policy, Rollout, Task, Ticket
 from hud_orchestrator.rules.statistics import clustered_mean
 from hud_orchestrator.store.history import Evaluation, History
-
-LAG_WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Before an attempt that another policy made is made anew."""
 
 log = get_logger()
 
@@ -58,7 +54,8 @@ class Evaluator:
         rollouts = await self._attempt_all(policy)
         graded = [r for r in rollouts if r.reward is not None]
         if not graded:
-            raise hopeless("no held-out attempt was graded", rollouts[-1])
+            away = (one for one in rollouts if one.outcome is Outcome.GATEWAY_FAILED)
+            raise hopeless("no held-out attempt was graded", next(away, rollouts[-1]))
         by_task = _by_task(graded)
         estimate = clustered_mean(list(by_task.values()))
         assert estimate is not None  # something is graded
@@ -89,7 +86,9 @@ class Evaluator:
         done: list[Rollout] = []
 
         async def one(ticket: Ticket) -> None:
-            done.append(await self._attempt(ticket, policy))
+            done.append(
+                await self._attempter.attempt(ticket, temperature=self._temperature, version=policy.version)
+            )
             self._board.evaluating = (len(done), len(self._tickets))
 
         self._board.evaluating = (0, len(self._tickets))
@@ -100,17 +99,6 @@ class Evaluator:
         finally:
             self._board.evaluating = None
         return done
-
-    async def _attempt(self, ticket: Ticket, policy: Policy) -> Rollout:
-        """An attempt by *policy*: a gateway may serve the one before for a while, and that does not count."""
-        for wait_s in (*LAG_WAITS_S, None):
-            rollout = await self._attempter.attempt(ticket, temperature=self._temperature)
-            if rollout.oldest_version in (None, policy.version):
-                return rollout
-            if wait_s is not None:
-                await anyio.sleep(wait_s)
-        text = f"the gateway still serves another policy than that of step {policy.version}"
-        return replace(rollout, reward=None, outcome=Outcome.GATEWAY_FAILED, detail=text)
 
 
 def _by_task(rollouts: Sequence[Rollout]) -> dict[str, list[float]]:

@@ -17,6 +17,9 @@ import anyio
 
 from hud_orchestrator.records import ABANDONED, Policy
 
+INITIAL = "initial:"
+"""What the name of a fork's weights before its first step begins with, where a gateway names them."""
+
 
 class PolicyCell:
     """The policy that the gateway serves, and every one that it served in this run."""
@@ -33,8 +36,8 @@ class PolicyCell:
         self._policy = policy
         self._versions = {**dict.fromkeys(abandoned, ABANDONED), **history}
         self._settled = policy.version
-        if policy.checkpoint is not None:
-            self._versions[policy.checkpoint] = policy.version
+        self._initial = min(history.values(), default=policy.version) - 1
+        self._note(policy)
 
     @property
     def current(self) -> Policy:
@@ -50,7 +53,12 @@ class PolicyCell:
         if policy.version <= self._policy.version:
             raise ValueError(f"policy versions only grow: have {self._policy.version}, got {policy.version}")
         self._policy = policy
-        if policy.checkpoint is not None:
+        self._note(policy)
+
+    def _note(self, policy: Policy) -> None:
+        if policy.checkpoint is None:
+            self._initial = policy.version
+        else:
             self._versions[policy.checkpoint] = policy.version
 
     def version_of(self, checkpoint: str | None, *, asked_at: int) -> int:
@@ -58,13 +66,15 @@ class PolicyCell:
 
         A gateway that names none could have served anything since the request left; the version
         from then is the oldest it can be, so age is never understated. What the run has gone back from
-        is ``ABANDONED``.
+        is ``ABANDONED``. Weights before the first step have a name of their own, with ``INITIAL``.
         """
+        if checkpoint is not None and checkpoint.startswith(INITIAL):
+            return self._initial
         return self._versions.get(checkpoint, asked_at) if checkpoint is not None else asked_at
 
     def knows(self, checkpoint: str) -> bool:
         """Whether *checkpoint* has been published in this run."""
-        return checkpoint in self._versions
+        return checkpoint in self._versions or checkpoint.startswith(INITIAL)
 
     def settle(self, version: int) -> None:
         """Say that nothing depends any more on *version* staying the head."""

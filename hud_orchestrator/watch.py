@@ -79,8 +79,9 @@ class Watch:
         firing: list[tuple[Firing, Target | None]] = []
         for rule in self._rules:
             points = self._points_of(rule.metric)
-            fired_at = max((one.taken for one in self._fired if one.guard == rule.name), default=None)
-            detail = tripped(rule, points, fired_at=fired_at)
+            fired = next((one for one in reversed(self._fired) if one.guard == rule.name), None)
+            at, on = (None, None) if fired is None else (fired.taken, fired.step)
+            detail = tripped(rule, points, fired_at=at, fired_on=on)
             if detail is not None:
                 firing.append(await self._firing(rule, points[-1], detail))
         if firing:

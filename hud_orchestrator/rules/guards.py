@@ -75,13 +75,16 @@ class Point:
     value: float
 
 
-def tripped(rule: GuardRule, points: Sequence[Point], *, fired_at: int | None) -> str | None:
+def tripped(
+    rule: GuardRule, points: Sequence[Point], *, fired_at: int | None, fired_on: int | None = None
+) -> str | None:
     """Why *rule* fires for the newest of *points*, or ``None``.
 
     Args:
         rule: the guard.
         points: every figure of the run's present line, oldest first.
         fired_at: steps taken when it last fired.
+        fired_on: the step of the figure that it fired on then.
     """
     recent = points[-rule.in_a_row :]
     if len(recent) < rule.in_a_row:
@@ -90,7 +93,7 @@ def tripped(rule: GuardRule, points: Sequence[Point], *, fired_at: int | None) -
     if fired_at is not None and not (
         recent[0].taken > fired_at
         and recent[-1].taken >= fired_at + rule.cool_down
-        and _has_been_back(rule, points, best, fired_at)
+        and _has_been_back(rule, points, best, fired_at, fired_on)
     ):
         return None
     if not all(_holds(rule, point.value, best) for point in recent):
@@ -135,8 +138,12 @@ def _holds(rule: GuardRule, value: float, best: float) -> bool:
     return value <= best - rule.falls_below_best
 
 
-def _has_been_back(rule: GuardRule, points: Sequence[Point], best: float, fired_at: int) -> bool:
-    gone = all(point.taken != fired_at for point in points)
+def _has_been_back(
+    rule: GuardRule, points: Sequence[Point], best: float, fired_at: int, fired_on: int | None
+) -> bool:
+    """Whether the figure has, by itself or as the run went back from the one that *rule* fired on."""
+    there = any(point.step == fired_on and point.taken <= fired_at for point in points)
+    gone = fired_on is not None and not there
     return gone or any(_rearms(rule, point.value, best) for point in points if point.taken > fired_at)
 
 

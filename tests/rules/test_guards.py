@@ -66,10 +66,13 @@ def test_a_rollback_has_brought_the_figure_back() -> None:
     # It fired at step 2, and the run went back to step 1 and took one step since, its third.
     line = [Point(step=1, taken=1, value=1.0), Point(step=2, taken=3, value=0.5)]
 
-    assert tripped(rule, line, fired_at=2) is not None
+    assert tripped(rule, line, fired_at=2, fired_on=2) is not None
     # One that it did not go back from has to come back by itself.
     stayed = [Point(step=1, taken=1, value=1.0), Point(step=2, taken=2, value=0.5), line[1]]
-    assert tripped(rule, stayed, fired_at=2) is None
+    assert tripped(rule, stayed, fired_at=2, fired_on=2) is None
+    # Nor has one that was fired on later than it was measured, as at a start with a new guard.
+    late = [Point(step=2, taken=2, value=0.5), Point(step=6, taken=6, value=0.5)]
+    assert tripped(rule, [Point(step=1, taken=1, value=1.0), *late], fired_at=4, fired_on=2) is None
 
 
 def test_cooling_down_counts_steps_that_were_taken_and_not_their_numbers() -> None:

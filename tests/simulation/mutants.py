@@ -120,13 +120,16 @@ MUTANTS = {
         "self._versions.get(checkpoint, asked_at) if checkpoint is not None else asked_at",
         "self._policy.version",
     ),
+    "take_the_first_weights_for_the_newest": Mutant(
+        "feedback", "            return self._initial\n", "            return asked_at\n"
+    ),
     "lose_a_permit_of_several": Mutant(
         "feedback",
         "self._held.difference_update(groups)",
         "self._held.difference_update({*groups} - ({3} if self.total > 1 else set()))",
     ),
     "evaluate_whatever_is_served": Mutant(
-        "evaluation", "if rollout.oldest_version in (None, policy.version):", "if True:"
+        "attempt", "if version is None or rollout.oldest_version in (None, version):", "if True:"
     ),
     "remember_more_than_there_is_room_for": Mutant(
         "rules.batching",

@@ -13,6 +13,7 @@ from pydantic_core import from_json, to_json
 
 from hud_orchestrator.clients.pool import READ_TIMEOUT_S, NoAnswer, Pool, Reply
 from hud_orchestrator.clients.submissions import Submissions
+from hud_orchestrator.feedback import INITIAL
 from hud_orchestrator.wire_writer import FENCING_TOKEN
 from tests.simulation.clock import Clock
 from tests.simulation.service import Answer, SimulatedService
@@ -232,7 +233,8 @@ class SimulatedNetwork:
         )
         trace = request.headers.get("Trace-Id")
         if trace is not None and answer.status == 200:
-            self.service.sampled[trace].add(answer.body["system_fingerprint"])
+            served = answer.body["system_fingerprint"]
+            self.service.sampled[trace].add(None if served.startswith(INITIAL) else served)
         if request.fate == "lost_answer":
             if self.rng.random() < 0.5:
                 self._resolve(future, None)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from hud_orchestrator.feedback import INITIAL
 from hud_orchestrator.wire_writer import FENCING_TOKEN
 from tests.simulation.fence import Fence, Refused
 
@@ -217,14 +218,14 @@ class SimulatedService:
                         "token_ids": None if self.mute() else [ord(text)],
                     }
                 ],
-                "system_fingerprint": head,
+                "system_fingerprint": head or f"{INITIAL}{slug.id}",
             },
         )
 
     def _served(self, slug: Slug, now: float) -> str | None:
         """The head that the gateway serves: for a while after a promotion, still the one before."""
         for since, head in reversed(slug.heads):
-            if now - since >= self._gateway_lag_s or (since, head) == slug.heads[0]:
+            if now - since >= self._gateway_lag_s:
                 return head
         return None
 

@@ -307,6 +307,17 @@ async def test_a_group_of_a_policy_that_the_run_went_back_from_is_swept_out_of_a
     assert permits.returned["dropped"] == 1
 
 
+def test_the_weights_before_the_first_step_have_a_name_and_an_age() -> None:
+    cell = PolicyCell(Policy(version=0, checkpoint=None))
+    cell.publish(Policy(version=1, checkpoint=None))  # nothing was trained on
+    cell.publish(Policy(version=2, checkpoint="c2"))
+
+    assert cell.version_of("initial:model", asked_at=2) == 1
+    assert cell.knows("initial:model")
+    resumed = PolicyCell(Policy(version=5, checkpoint="c5"), history={"c2": 2, "c5": 5})
+    assert resumed.version_of("initial:model", asked_at=5) == 1
+
+
 def test_a_completion_is_as_old_as_the_checkpoint_that_served_it() -> None:
     cell = PolicyCell(Policy(version=3, checkpoint="c3"), history={"c1": 1})
     cell.publish(Policy(version=4, checkpoint="c4"))
