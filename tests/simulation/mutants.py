@@ -131,17 +131,6 @@ MUTANTS = {
     "evaluate_whatever_is_served": Mutant(
         "attempt", "if version is None or rollout.oldest_version in (None, version):", "if True:"
     ),
-    "remember_more_than_there_is_room_for": Mutant(
-        "rules.batching",
-        """            step: groups if step == next_step else groups[:most]
-            for step, groups in (dropped or {}).items()
-            if step <= next_step + staleness
-""",
-        "            step: groups for step, groups in (dropped or {}).items()\n",
-    ),
-    "step_on_a_gradient_that_may_be_gone": Mutant(
-        "stages.train", "if nth > 0 and away.found and trainer.can_redo:", "if False:"
-    ),
     "do_not_sync": Mutant("store.database", "_SYNCHRONOUS[survives]", "'NORMAL'"),
     "keep_the_permit_of_a_stale_group": Mutant(
         "stages.collect",
