@@ -1,7 +1,7 @@
 """The return paths: the promoted policy, the admission permits, and the wish to stop.
 
 Records travel one way through the stages. What comes back is a version in a cell with one writer,
-a count of permits, and a flag that only ever rises.
+permits that groups hold, and a flag that only ever rises.
 
 Permits bound the work in flight: with a staleness bound of S and G groups per step there are
 ``G * (S + 1)`` of them, so that while one batch trains at most S more are being sampled. They do not
@@ -15,10 +15,7 @@ from contextlib import contextmanager
 
 import anyio
 
-from hud_orchestrator.records import ABANDONED, Policy
-
-INITIAL = "initial:"
-"""What the name of a fork's weights before its first step begins with, where a gateway names them."""
+from hud_orchestrator.records import ABANDONED, INITIAL, Policy
 
 
 class PolicyCell:

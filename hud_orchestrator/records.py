@@ -119,6 +119,10 @@ class Ending(StrEnum):
     """The run went back from the policy that sampled it."""
 
 
+INITIAL = "initial:"
+"""What the name of a fork's weights before its first step begins with, where a gateway names them; the
+model's id follows."""
+
 ABANDONED = -1
 """The version of every policy that the run has gone back from: older than any that it trains on."""
 

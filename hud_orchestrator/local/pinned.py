@@ -11,6 +11,7 @@ from hud_orchestrator.local.engine import Engine
 from hud_orchestrator.local.replies import Refused
 from hud_orchestrator.local.tree import Tree
 from hud_orchestrator.local.weights import Weights
+from hud_orchestrator.records import INITIAL
 
 KEPT = 4
 """Checkpoints that are kept in memory; a comparison seldom has more."""
@@ -47,7 +48,7 @@ class Pinned:
 
 def _load(tree: Tree, checkpoint_id: str, engine: Engine) -> Weights:
     path = tree.directory / "initial.safetensors"
-    if checkpoint_id != f"initial:{tree.record.id}":
+    if checkpoint_id != f"{INITIAL}{tree.record.id}":
         try:
             path = tree.paths(tree.node(checkpoint_id).checkpoint.id)[0]
         except Refused as refusal:

@@ -21,6 +21,7 @@ from hud_orchestrator.local.tree import Tree
 from hud_orchestrator.local.tree_records import ModelRecord
 from hud_orchestrator.local.weights import Tensors, Weights, initial_adapter
 from hud_orchestrator.logs import get_logger
+from hud_orchestrator.records import INITIAL
 from hud_orchestrator.wire import ForkRequest, Model, TrajectoryPayload
 
 log = get_logger()
@@ -93,11 +94,11 @@ class Service:
             if checkpoint != pinned.id:
                 pinned = await self._pinned.get(trained.tree, checkpoint, trained.engine)
             return trained.engine, lambda: pinned
-        if checkpoint not in (None, f"initial:{model.id}"):
+        if checkpoint not in (None, f"{INITIAL}{model.id}"):
             raise Refused(404, f"{model.model_name} is a base model and has no checkpoint {checkpoint!r}")
         engine = await self.pool.default(model.model_name)
         # One object per base: sequences of the same snapshot are batched together.
-        weights = self._bases.setdefault(model.id, Weights(f"initial:{model.id}", {}))
+        weights = self._bases.setdefault(model.id, Weights(f"{INITIAL}{model.id}", {}))
         return engine, lambda: weights
 
     async def fork(self, request: ForkRequest) -> Model:

@@ -31,6 +31,7 @@ from hud_orchestrator.local.tree import Tree
 from hud_orchestrator.local.tree_records import Node
 from hud_orchestrator.local.weights import TrainState, Weights
 from hud_orchestrator.logs import get_logger
+from hud_orchestrator.records import INITIAL
 from hud_orchestrator.wire import (
     BackwardRequest,
     ForwardBackwardRequest,
@@ -250,4 +251,4 @@ class TrainedModel:
 
     def _snapshot(self) -> Weights:
         head = self.tree.head
-        return Weights(head.checkpoint.id if head else f"initial:{self.tree.record.id}", self._state.tensors)
+        return Weights(head.checkpoint.id if head else f"{INITIAL}{self.tree.record.id}", self._state.tensors)

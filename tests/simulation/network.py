@@ -13,7 +13,7 @@ from pydantic_core import from_json, to_json
 
 from hud_orchestrator.clients.pool import READ_TIMEOUT_S, NoAnswer, Pool, Reply
 from hud_orchestrator.clients.submissions import Submissions
-from hud_orchestrator.feedback import INITIAL
+from hud_orchestrator.records import INITIAL
 from hud_orchestrator.wire_writer import FENCING_TOKEN
 from tests.simulation.clock import Clock
 from tests.simulation.service import Answer, SimulatedService

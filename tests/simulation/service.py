@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from hud_orchestrator.feedback import INITIAL
+from hud_orchestrator.records import INITIAL
 from hud_orchestrator.wire_writer import FENCING_TOKEN
 from tests.simulation.fence import Fence, Refused
 
