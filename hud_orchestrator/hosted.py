@@ -233,7 +233,7 @@ class _Fate:
             trace_id=self.trace_id,
             phase=Phase.TEARDOWN if known.get("reward") is not None else phase,
             phases={Phase.START: acting - self.began, Phase.ACT: ended - acting},
-            dispatched_at=self.dispatched_at,
+            untold_version=self.dispatched_at,
             **known,
         )
 

@@ -93,7 +93,9 @@ class EpisodePolicy:
         message = choice.message.as_said()
         self._said = [*messages, message]
         self._tokens = None
-        if sample is not None:
+        if sample is None:
+            self._transcript.untold.append(version)
+        else:
             self._transcript.samples.append(sample)
             self._tokens = [*sample.prompt_token_ids, *sample.output_token_ids]
         turn = Turn(

@@ -201,8 +201,9 @@ class Rollout:
     """What happened in its last attempt, in order."""
     remote: bool = False
     """Whether it was sampled elsewhere: the service knows its tokens, and its reward, by ``trace_id``."""
-    dispatched_at: int | None = None
-    """The policy version when a remote rollout was submitted: the oldest that can have sampled it."""
+    untold_version: int | None = None
+    """The oldest policy that can have sampled what no tokens are told of: turns without, or all of a
+    remote rollout. ``None`` when there is nothing of that kind."""
 
     @property
     def num_tokens(self) -> int:
@@ -217,7 +218,8 @@ class Rollout:
     @property
     def oldest_version(self) -> int | None:
         """The oldest policy that sampled a turn of it, ``None`` without turns."""
-        return min((sample.version for sample in self.samples), default=self.dispatched_at)
+        told = min((sample.version for sample in self.samples), default=None)
+        return min((v for v in (told, self.untold_version) if v is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,9 +236,9 @@ class Group:
 
     @property
     def oldest_version(self) -> int | None:
-        """The oldest policy that sampled any of it, ``None`` without a turn."""
-        versions = [one.oldest_version for one in self.rollouts if one.oldest_version is not None]
-        return min(versions, default=None)
+        """The oldest policy that sampled any of it that can train, ``None`` when nothing can."""
+        versions = [one.oldest_version for one in self.rollouts if one.has_tokens]
+        return min((version for version in versions if version is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

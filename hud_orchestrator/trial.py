@@ -237,6 +237,7 @@ class Trial:
             trace_id=self.trace_id,
             outcome=outcome,
             samples=tuple(self.transcript.samples),
+            untold_version=min(self.transcript.untold, default=None),
             reward=self._reward,
             grade=self._whole_grade(),
             answer=self.transcript.text,

@@ -68,7 +68,7 @@ def remote(
 ) -> Rollout:
     """A rollout that was sampled elsewhere, submitted at policy *version*."""
     return replace(
-        rollout(group, member, reward=reward, outcome=outcome, tokens=0), remote=True, dispatched_at=version
+        rollout(group, member, reward=reward, outcome=outcome, tokens=0), remote=True, untold_version=version
     )
 
 

@@ -98,6 +98,8 @@ class Transcript:
     """What an agent has done so far. It stays readable when the agent is cut short."""
 
     samples: list[Sample] = field(default_factory=list)
+    untold: list[int] = field(default_factory=list)
+    """The policy version of each turn that has no tokens."""
     text: str | None = None
     """The newest turn."""
     answer: str | None = None

@@ -213,8 +213,8 @@ def _group_row(ticket: Ticket) -> tuple[object, ...]:
 
 def _rollout_row(rollout: Rollout) -> tuple[object, ...]:
     versions = [sample.version for sample in rollout.samples]
-    if rollout.dispatched_at is not None:
-        versions.append(rollout.dispatched_at)
+    if rollout.untold_version is not None:
+        versions.append(rollout.untold_version)
     return (
         rollout.ticket.group,
         rollout.ticket.member,
@@ -256,6 +256,7 @@ def _document(rollout: Rollout) -> str:
 def rollout_of(row: sqlite3.Row) -> Rollout:
     """The rollout in a row of ``kept_rollouts`` with its group's ``number``, ``task`` and ``size``."""
     task, document = _task(json.loads(row["task"])), _document_of(row["document"])
+    told, oldest = {sample.version for sample in document.samples}, row["version_min"]
     return Rollout(
         ticket=Ticket(group=row["number"], member=row["member"], task=task, members=row["size"]),
         trace_id=row["trace_id"],
@@ -272,7 +273,7 @@ def rollout_of(row: sqlite3.Row) -> Rollout:
         remote=bool(row["remote"]),
         began_at=document.began_at,
         steps=document.steps,
-        dispatched_at=row["version_min"] if row["remote"] else None,
+        untold_version=None if oldest in told else oldest,
     )
 
 

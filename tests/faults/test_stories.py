@@ -28,7 +28,7 @@ def at(name: str, nth: int, fate: str | int) -> Callable[[Request], str | int | 
 def uneven(directory: Path, **service: Any) -> Story:
     """A run whose steps take two calls: of some members the gateway does not tell the tokens."""
     story, completions = Story(directory, members=4, **service), count(1)
-    story.service.mute = lambda: next(completions) % 8 == 4
+    story.service.mute = lambda _: next(completions) % 8 == 4
     return story
 
 
@@ -249,11 +249,13 @@ def test_a_guard_hears_of_a_loss_that_is_not_finite_also_where_lost_steps_are_dr
     story.check()
 
 
+@pytest.mark.parametrize("tokens", [True, False])
 def test_an_evaluation_is_of_the_policy_of_its_step_also_where_the_gateway_serves_the_old_one(
-    tmp_path: Path,
+    tmp_path: Path, *, tokens: bool
 ) -> None:
     # The first weights too, whose name is no checkpoint's.
     story = Story(tmp_path, evaluates=True, gateway_lag_s=20.0)
+    story.service.mute = lambda request: not tokens and request["temperature"] == 0
     end = story.live()
 
     assert end.code == ExitCode.DONE

@@ -62,9 +62,9 @@ class Mix:
 
     @property
     def may_say_nothing(self) -> bool:
-        """Whether an attempt may end without an answer, or without tokens to be aged by, and be graded."""
+        """Whether an attempt may end without an answer, and be graded."""
         unanswered = any(getattr(self.weather, fate) for fate in (*UNCERTAIN, "rejected"))
-        return unanswered or self.storm_every_s is not None or self.mute > 0
+        return unanswered or self.storm_every_s is not None
 
     @classmethod
     def of(cls, rng: Random) -> Mix:

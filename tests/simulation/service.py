@@ -90,8 +90,8 @@ class SimulatedService:
         """How often each head was sampled without chance, as evaluations do."""
         self.logprob = LOGPROB
         """Of every sampled token, by a forward."""
-        self.mute: Callable[[], bool] = lambda: False
-        """Whether the next completion says nothing of its tokens."""
+        self.mute: Callable[[Any], bool] = lambda _: False
+        """Whether the completion that answers a request says nothing of its tokens."""
         self._gateway_lag_s = gateway_lag_s
         self._done: dict[str, Answer] = {}
         self._odd = False
@@ -215,7 +215,7 @@ class SimulatedService:
                         "finish_reason": "stop",
                         "logprobs": {"content": [{"logprob": LOGPROB}]},
                         "prompt_token_ids": [1, 2],
-                        "token_ids": None if self.mute() else [ord(text)],
+                        "token_ids": None if self.mute(body) else [ord(text)],
                     }
                 ],
                 "system_fingerprint": head or f"{INITIAL}{slug.id}",

@@ -75,7 +75,7 @@ class World:
             list_lag_s=self.mix.list_lag_s,
             gateway_lag_s=self.mix.gateway_lag_s,
         )
-        self.service.mute = lambda: self.mix.mute > 0 and self.rng.random() < self.mix.mute
+        self.service.mute = lambda _: self.mix.mute > 0 and self.rng.random() < self.mix.mute
         self.storm = Storm()
         self.report = Report(seed)
         self.steps = steps
