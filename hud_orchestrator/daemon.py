@@ -230,7 +230,9 @@ def _trainer(
         policy=policy,
         learning_rate=lambda step: planned.learning_rate(step) * watch.scale,
         recipe=recipe(run),
-        skips_not_finite=any(guard.not_finite and guard.metric in NOT_FINITE for guard in run.guards),
+        not_finite=frozenset(guard.metric for guard in run.guards if guard.not_finite).intersection(
+            NOT_FINITE
+        ),
         kept=watch.kept,
         differentiate=differentiate,
     )

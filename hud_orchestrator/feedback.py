@@ -26,6 +26,8 @@ class PolicyCell:
     ) -> None:
         """Begin at *policy*; *history* has checkpoints before it, *abandoned* those of other branches."""
         self._changed = anyio.Event()
+        self._named = False
+        """Whether the gateway has named a checkpoint of this run, and not something of its own kind."""
         self.go_back(policy, history=history or {}, abandoned=abandoned)
 
     def go_back(self, policy: Policy, *, history: Mapping[str, int], abandoned: Collection[str]) -> None:
@@ -58,16 +60,24 @@ class PolicyCell:
         else:
             self._versions[policy.checkpoint] = policy.version
 
-    def version_of(self, checkpoint: str | None, *, asked_at: int) -> int:
+    def version_of(self, checkpoint: str | None, *, asked_at: int, training: bool = True) -> int:
         """The version that served a completion: by the checkpoint that the gateway named, else *asked_at*.
 
         A gateway that names none could have served anything since the request left; the version
         from then is the oldest it can be, so age is never understated. What the run has gone back from
-        is ``ABANDONED``. Weights before the first step have a name of their own, with ``INITIAL``.
+        is ``ABANDONED``. A checkpoint of a lost call, which is in no step, is older than the policy that an
+        evaluation is of, for which nothing is *training*. Weights before the first step have a name of
+        their own, with ``INITIAL``.
         """
         if checkpoint is not None and checkpoint.startswith(INITIAL):
             return self._initial
-        return self._versions.get(checkpoint, asked_at) if checkpoint is not None else asked_at
+        if checkpoint is None:
+            return asked_at
+        if checkpoint in self._versions:
+            self._named = True
+            return self._versions[checkpoint]
+        # One that training has made and nobody knows of yet. When nothing trains it is in no step.
+        return asked_at if training or not self._named else asked_at - 1
 
     def knows(self, checkpoint: str) -> bool:
         """Whether *checkpoint* has been published in this run."""

@@ -86,7 +86,7 @@ class EpisodePolicy:
         self._waiting -= 1
         choice = completion.choices[0]
         served = completion.system_fingerprint
-        version = self._cell.version_of(served, asked_at=asked_at)
+        version = self._cell.version_of(served, asked_at=asked_at, training=self._ticket.purpose == "train")
         new = served is not None and not self._cell.knows(served)
         sample = _sample(choice, version, unpublished=served if new else None)
         self._turns += 1

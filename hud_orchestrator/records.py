@@ -93,6 +93,21 @@ class Treatment(StrEnum):
     """It is attempted again, and drops its group when that does not help."""
 
 
+class StepState(StrEnum):
+    """What is known of one attempt at a step."""
+
+    PLANNED = "planned"
+    """In hand: its batch is on disk, and calls may have left."""
+    APPLIED = "applied"
+    """The tree shows its checkpoint."""
+    SKIPPED = "skipped"
+    """Over without a checkpoint: nothing to train on, or lost and dropped."""
+    ABANDONED = "abandoned"
+    """It did not happen, or nothing proves that it did; the step is planned anew."""
+    ROLLED_BACK = "rolled_back"
+    """It was over, and the run has gone back to a step before it."""
+
+
 class Ending(StrEnum):
     """How a group ended. Exactly one per group."""
 

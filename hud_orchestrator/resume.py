@@ -113,9 +113,13 @@ async def standing(
                 await settler.history.set("slug", model.model_name)
             await settler.close(step, verdict)
     went_back = await go_back_if_asked(settler, rollbacks, model_name=model.model_name)
-    # Those of the oldest policy come first: they may be too old for the step after.
-    unended = sorted(await trajectories.unended(), key=lambda group: group.oldest_version or 0)
     line = await line_of(settler.history)
+    # A step that was lost is done again from its own batch; then those of the oldest policy come, which may
+    # be too old for the step after.
+    again = await settler.ledger.given_up(line.last + 1)
+    unended = sorted(
+        await trajectories.unended(), key=lambda one: (one.number not in again, one.oldest_version or 0)
+    )
     checkpoint = line.head(line.last)
     await settler.regain(model.model_name, checkpoint)
     return Standing(

@@ -20,17 +20,19 @@ from hud_orchestrator.clients.catalog import Catalog, head
 from hud_orchestrator.clients.retry import ONCE, patiently
 from hud_orchestrator.errors import HeadMoved, OutcomeUnknown
 from hud_orchestrator.logs import get_logger
-from hud_orchestrator.records import Ending
+from hud_orchestrator.records import Ending, StepState
 from hud_orchestrator.rules.settlement import (
     Applied,
     Claim,
     NotApplied,
+    Others,
     check_strangers,
     flaw,
     miscounted,
     settle,
 )
-from hud_orchestrator.single_writer import SingleWriter
+from hud_orchestrator.rules.steps import unapplied
+from hud_orchestrator.single_writer import HEADS_SET, SingleWriter
 from hud_orchestrator.store.history import History
 from hud_orchestrator.store.ledger import Ledger, PlannedStep
 from hud_orchestrator.wire import Checkpoint
@@ -139,6 +141,7 @@ class Settler:
         hurries = cut and step.head_before is not None and step.checkpoint is None
         verdict = await self._verdict(step, watch_s=0 if hurries else self.settle_s)
         if isinstance(verdict, NotApplied) and step.head_before is not None:
+            await self._check_others(step.number, step.head_before)
             # This also waits for a call that the service is still busy with, so look again.
             await self._set_back(step.head_before)
             verdict = await self._verdict(step, watch_s=0)
@@ -150,7 +153,7 @@ class Settler:
 
     async def close(self, step: PlannedStep, verdict: NotApplied) -> None:
         """The step did not happen: its groups are free again, or end with it if something of it was sent."""
-        if self.redo or not step.called:
+        if unapplied(redo=self.redo, called=bool(step.called)) is StepState.ABANDONED:
             await self.ledger.abandoned(step.id, detail=verdict.evidence, strays=verdict.strays)
         else:
             await self.ledger.skipped(
@@ -201,7 +204,8 @@ class Settler:
         if active.id == node.id:
             return True
         late = active.id in await self._heads_set()
-        if not late and active.id in await self._explained():
+        others = await self.writer.others_after(len(await self.history.made()))
+        if not late and (others is Others.SURELY or active.id in await self._explained()):
             return False
         log.warning("head.regained", head=node.id, late=active.id)
         await self._set_head(node.id)
@@ -241,23 +245,39 @@ class Settler:
         if late is not None:
             await self._forget_head(late)
 
+    async def _check_others(self, number: int, head_before: str) -> None:
+        """See that the head is not at what others have made since a call of this step was lost.
+
+        Raises:
+            HeadMoved: it is, as far as anybody can tell.
+        """
+        if await self.writer.others_after(number - 1) is not Others.SURELY:
+            return
+        active = head(await self.catalog.checkpoints(self.model_id))
+        if active is not None and active.id not in {head_before, *await self._explained()}:
+            raise HeadMoved(
+                f"a call of step {number} was lost, somebody else has had the model since, and its head is "
+                f"{active.id}, which may be theirs; set the head back to {head_before} to have the step done "
+                "again, or start a run with another run.name"
+            )
+
     async def _forget_head(self, checkpoint: str) -> None:
         """A request of ours explains one move, for a person who insists is not fought."""
         ours = await self._heads_set()
         ours.remove(checkpoint)
-        await self.history.set("heads_set", json.dumps(ours))
+        await self.history.set(HEADS_SET, json.dumps(ours))
 
     async def _set_head(self, checkpoint: str) -> None:
         """Set the head, and remember before each request that it was asked for: it may come late."""
 
         async def ask() -> None:
-            await self.history.set("heads_set", json.dumps([*await self._heads_set(), checkpoint]))
+            await self.history.set(HEADS_SET, json.dumps([*await self._heads_set(), checkpoint]))
             await self.catalog.set_head(self.model_id, checkpoint, retry=ONCE)
 
         await patiently(ask)
 
     async def _heads_set(self) -> list[str]:
-        heads: list[str] = json.loads(await self.history.get("heads_set") or "[]")
+        heads: list[str] = json.loads(await self.history.get(HEADS_SET) or "[]")
         return heads
 
     async def _compare(self, step: PlannedStep, node: Checkpoint) -> None:
@@ -313,7 +333,7 @@ class Settler:
             num_datums=step.num_datums if counts else None,
             learning_rate=step.learning_rate if rates else None,
             rivals=step.has_rivals,
-            shared=await self.history.get("others_after") == str(step.number - 1),
+            others=await self.writer.others_after(step.number - 1),
         )
 
     async def _explained(self) -> set[str]:

@@ -30,8 +30,9 @@ from hud_orchestrator.errors import (
     ServiceUnreachable,
 )
 from hud_orchestrator.logs import get_logger
+from hud_orchestrator.rules.settlement import Others
 from hud_orchestrator.store.history import History
-from hud_orchestrator.wire_writer import WriterLeaseRequest
+from hud_orchestrator.wire_writer import WriterLease, WriterLeaseRequest
 
 TTL_S = 60.0
 """Seconds that a run which was killed keeps others out, unless it is started again."""
@@ -46,6 +47,9 @@ RELEASE_S = 5.0
 
 UNFENCED = "unfenced"
 """The fact that a run, in some life of it, has had no lease."""
+
+HEADS_SET = "heads_set"
+"""The fact of every head that a run has asked for, as a request to set one may arrive late."""
 
 log = get_logger()
 
@@ -90,6 +94,7 @@ class SingleWriter:
             try:
                 lease = await self._leases.take(model_id, wanted)
             except (RequestRejected, KeyRefused) as error:
+                await self._count_claims(-1)
                 if self.fences or getattr(error, "status", NO_LEASES[0]) not in NO_LEASES:
                     raise
                 self._offered = False
@@ -104,20 +109,45 @@ class SingleWriter:
                     "give each run a slug of its own",
                     status=409,
                 )
-            await self._compare(model_id, lease.token)
+            await self._compare(model_id, lease)
             log.info("lease.taken", model=model_id, token=lease.token)
             return True
 
-    async def _compare(self, model_id: str, token: int) -> None:
+    async def others_after(self, step: int) -> Others:
+        """What is known of others who had the model when this run had made *step*, or tried the next one."""
+        after, _, surely = (await self._history.get("others_after") or "").partition(" ")
+        if after != str(step):
+            return Others.NONE
+        return Others.SURELY if surely else Others.PERHAPS
+
+    async def _compare(self, model_id: str, lease: WriterLease) -> None:
         """Note after which step somebody else may have had the model: there are tokens that we do not know.
 
-        One of those may have been given to a life of ours that ended before it was written: then a step whose
-        answer was lost is done again for nothing.
+        As many of those as we have asked for without an answer may have been given to a life of ours that
+        ended before it was written: then a step whose answer was lost is done again for nothing.
         """
         model, _, known = (await self._history.get("token") or "").rpartition(" ")
-        if token != 1 + (int(known) if model == model_id else 0):
-            await self._history.set("others_after", str(len(await self._history.made())))
-        await self._history.set("token", f"{model_id} {token}")
+        unleased = int(await self._history.get("unleased") or "0")
+        unknown = lease.token - 1 - (int(known) if model == model_id else 0)
+        if unknown:
+            others = lease.unleased > unleased or unknown >= await self._claims()
+            surely = model == model_id and others
+            after = len(await self._history.made())
+            await self._history.set("others_after", f"{after} surely" if surely else str(after))
+            if surely:
+                # All that we asked for before is refused, and it was not we who moved the head since.
+                await self._history.set(HEADS_SET, "[]")
+        await self._history.set("unleased", str(lease.unleased))
+        await self._history.set("token", f"{model_id} {lease.token}")
+        await self._history.set("claims_unanswered", "0")
+
+    async def _claims(self) -> int:
+        """Claims, with the one in hand, of which we do not know whether they were given a token."""
+        return int(await self._history.get("claims_unanswered") or "1")
+
+    async def _count_claims(self, more: int) -> None:
+        claims = int(await self._history.get("claims_unanswered") or "0")
+        await self._history.set("claims_unanswered", str(claims + more))
 
     async def take_when_free(self, model_id: str, *, waiting: Callable[[str], None]) -> None:
         """As ``take``, as soon as nobody else has it; *waiting* is told who does."""
@@ -175,6 +205,7 @@ class SingleWriter:
             await self._history.set("owner", owner)
         # Of a directory that was put back to an earlier state the clock is still ahead.
         claim = max(int(await self._history.get("claim") or "0") + 1, int(time.time()))
+        await self._count_claims(1)
         await self._history.set("claim", str(claim))
         return WriterLeaseRequest(owner=owner, claim=claim, holder=self._holder, ttl_s=TTL_S)
 

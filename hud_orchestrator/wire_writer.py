@@ -38,8 +38,10 @@ class WriterLease(Reply):
     held: bool
     """Whether somebody has it now, so that calls without the token are refused."""
     token: int = Field(ge=0)
-    """The newest one that was given; 0: there was none."""
+    """The newest one that was given or used up; 0: there was none."""
+    unleased: int = Field(default=0, ge=0)
+    """How many tokens those without a lease have used up: the first of them since a lease takes one."""
     holder: str | None
-    """Who has it, or had it last."""
+    """Who has it on lease, or had it last."""
     expires_in_s: float = Field(ge=0)
     """Seconds until it runs out; 0 when nobody has it."""

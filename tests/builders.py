@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from hud_orchestrator.records import Group, Outcome, Phase, Rollout, Sample, Task, Ticket
 from hud_orchestrator.steps import EpisodeStep, Source
+from hud_orchestrator.store.ledger import CallKind, Ledger
+from hud_orchestrator.store.store import Store
 
 TASK = Task(env="sums", id="add", args={"a": 1, "b": 2}, slug="add-1")
 
@@ -79,4 +82,40 @@ def group(number: int = 0, *, rewards: tuple[float, ...] = (0.0, 1.0), version: 
         rollouts=tuple(
             rollout(number, i, reward=r, version=version, members=len(rewards)) for i, r in enumerate(rewards)
         ),
+    )
+
+
+async def called(ledger: Ledger, plan: int, *kinds: CallKind) -> None:
+    """Make the calls of a step, all of which are confirmed: a gradient and the step on it, or *kinds*."""
+    for kind in kinds or ("forward_backward", "optim_step"):
+        async with ledger.one_shot(kind, plan=plan):
+            pass
+
+
+async def planned(store: Store, number: int, *, groups: Sequence[int] = ()) -> int:
+    """Plan a step on the head of the line, by the checkpoints that its steps have made."""
+    made = [one for one in await store.history.made() if one is not None]
+    return await store.ledger.plan(
+        number,
+        groups=groups,
+        digest="d",
+        head_before=made[-1] if made else None,
+        learning_rate=1e-3,
+        metrics={"reward_mean": 0.5},
+    )
+
+
+async def taken(
+    store: Store,
+    number: int,
+    *,
+    checkpoint: str,
+    groups: Sequence[int] = (),
+    metrics: Mapping[str, float] | None = None,
+) -> None:
+    """Take a step: plan it, call for it, and apply it."""
+    plan = await planned(store, number, groups=groups)
+    await called(store.ledger, plan)
+    await store.ledger.applied(
+        plan, checkpoint=checkpoint, metrics=metrics or {"reward_mean": 0.5}, trained=groups
     )

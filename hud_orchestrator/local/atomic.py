@@ -42,7 +42,19 @@ def new_directory(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _sync(path.parent)
+    try:
+        _sync(path.parent)
+    except OSError:
+        discard(path)
+        raise
+
+
+def discard(path: Path) -> None:
+    """Delete a directory; a kill in the middle leaves nothing that looks like a whole one."""
+    temporary = path.with_name(PREFIX + path.name)
+    shutil.rmtree(temporary, ignore_errors=True)
+    path.rename(temporary)
+    shutil.rmtree(temporary, ignore_errors=True)
 
 
 def remove_leftovers(parent: Path) -> list[str]:

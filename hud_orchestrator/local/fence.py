@@ -9,6 +9,9 @@ whole time anew to say that it is there.
          its time is |  | held for longer, or taken again by its owner
                  up  v  |
                   run out --somebody trains without a token, or takes it--> over, for this token
+
+Whoever trains without a token has no lease, and uses one up all the same: the first of them since the last
+lease takes the next token for all of them. So the next lease's token tells that somebody was there.
 """
 
 from __future__ import annotations
@@ -36,19 +39,29 @@ class _Given(BaseModel):
     ttl_s: float = 0.0
     over: bool = True
     """Whether its token is refused from now on."""
+    unleased: int = Field(default=0, ge=0)
+    """How many tokens those without a lease have used up."""
+    nobodys: bool = False
+    """Whether the token is the one that those without a lease used up. The rest is of the lease before."""
 
 
 class Fence:
     """The lease of one fork. Used by the event loop only."""
 
-    def __init__(self, path: Path, *, outlives: bool) -> None:
-        """Read what *path* knows; *outlives*: whether a holder may still be there after a restart."""
+    def __init__(self, path: Path, *, outlives: bool, since: float) -> None:
+        """Read what *path* knows.
+
+        Args:
+            path: its file.
+            outlives: whether a holder may still be there after a restart of the service.
+            since: the monotonic time at which the service started, from which on one may say so.
+        """
         self._path = path
         self._changing = asyncio.Lock()
         self._given = _Given.model_validate_json(path.read_bytes()) if path.exists() else _Given()
         if not outlives:
             self._given = self._given.model_copy(update={"over": True})
-        self._until = monotonic() + self._given.ttl_s
+        self._until = since + self._given.ttl_s
 
     def state(self) -> WriterLease:
         """Who has the fork."""
@@ -56,6 +69,7 @@ class Fence:
         return WriterLease(
             held=left > 0,
             token=self._given.token,
+            unleased=self._given.unleased,
             holder=self._given.holder or None,
             expires_in_s=round(left, 3),
         )
@@ -86,7 +100,8 @@ class Fence:
             new = (wanted.owner, wanted.claim) != (self._given.owner, self._given.claim)
             if new:
                 asked = wanted.model_dump()
-                await self._write(_Given(**asked, token=self._given.token + 1, over=False))
+                token, unleased = self._given.token + 1, self._given.unleased
+                await self._write(_Given(**asked, token=token, unleased=unleased, over=False))
             self._until = monotonic() + self._given.ttl_s
             return new
 
@@ -109,8 +124,8 @@ class Fence:
             if token == self._given.token and not self._given.over:
                 await self._end()
 
-    async def admit(self, token: int | None) -> None:
-        """Let a call pass that shows *token*, or none.
+    async def admit(self, token: int | None) -> bool:
+        """Let a call pass that shows *token*, or none; whether it is the first one without since a lease.
 
         Raises:
             Refused: 409, somebody has the lease, or *token* is not the newest one; 507.
@@ -120,9 +135,13 @@ class Fence:
                 self._check(token)
             elif self.state().held:
                 raise self._refused(f"{self._holder()}; this call has no {FENCING_TOKEN}")
-            elif not self._given.over:
-                # Its time ran out, and now somebody else trains: it must not go on as if nobody had.
-                await self._end()
+            elif self._given.token > 0 and not self._given.nobodys:
+                # Whoever had the lease must not go on as if nobody had trained since, nor begin again so.
+                used = {"token": self._given.token + 1, "unleased": self._given.unleased + 1}
+                used |= {"over": True, "nobodys": True}
+                await self._write(self._given.model_copy(update=used))
+                return True
+            return False
 
     def _check(self, token: int) -> None:
         if token != self._given.token:
@@ -143,7 +162,8 @@ class Fence:
     def _holder(self) -> str:
         now = self.state()
         if not now.held:
-            return f"{now.holder or 'nobody'} had the model last (token {now.token})"
+            last = "a trainer without a lease" if self._given.nobodys else now.holder or "nobody"
+            return f"{last} had the model last (token {now.token})"
         return (
             f"{now.holder} trains the model, on lease for {now.expires_in_s:.0f} s more (token {now.token})"
         )

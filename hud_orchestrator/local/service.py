@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from time import monotonic
 
 from hud_orchestrator.local.catalog import Catalog, canonical
 from hud_orchestrator.local.engine import Engine
@@ -50,6 +51,7 @@ class Service:
         self.tasksets = Tasksets(settings.state_dir / "tasksets")
         self._pinned = Pinned()
         self._fences: dict[str, Fence] = {}
+        self._started = monotonic()
         self._opening: dict[str, asyncio.Task[TrainedModel]] = {}
         self._bases: dict[str, Weights] = {}
 
@@ -74,7 +76,9 @@ class Service:
         tree = self.catalog.fork_of(handle)
         if tree.record.id not in self._fences:
             path = tree.directory / "lease.json"
-            self._fences[tree.record.id] = Fence(path, outlives=self.settings.leases_outlive)
+            self._fences[tree.record.id] = Fence(
+                path, outlives=self.settings.leases_outlive, since=self._started
+            )
         return self._fences[tree.record.id]
 
     async def sampled(self, handle: str, checkpoint: str | None = None) -> tuple[Engine, Source]:

@@ -178,8 +178,7 @@ class TrainedModel:
                     raise Refused(507, f"the head could not be written, it is as before: {error}") from error
                 self._state = state
                 self.weights = self._snapshot()
-            self._pending = Pending()
-            self._forwards.end_all("the head was set since")
+            self._drop("the head was set since")
         log.info("head.set", model=self.tree.record.slug, checkpoint=checkpoint_id)
 
     async def take_over(self, wanted: WriterLeaseRequest) -> WriterLease:
@@ -190,8 +189,7 @@ class TrainedModel:
         """
         async with self._one_at_a_time:
             if await self._fence.take(wanted):
-                self._pending = Pending()
-                self._forwards.end_all("the model was taken on lease since")
+                self._drop("the model was taken on lease since")
                 log.info("lease.taken", model=self.tree.record.slug, holder=wanted.holder)
             # Told from in here: once the turn is given up, the lease may be another's.
             return self._fence.state()
@@ -214,8 +212,14 @@ class TrainedModel:
     @asynccontextmanager
     async def _turn(self, token: int | None) -> AsyncGenerator[None, None]:
         async with self._one_at_a_time:
-            await self._fence.admit(token)
+            if await self._fence.admit(token):
+                self._drop("somebody has trained without a lease since")
             yield
+
+    def _drop(self, why: str) -> None:
+        """Discard what has accumulated, and end the forwards."""
+        self._pending = Pending()
+        self._forwards.end_all(why)
 
     async def _compute(self, job: Job[T]) -> T:
         return await asyncio.wrap_future(self.engine.run(job))

@@ -19,7 +19,6 @@ node that lacks either file is pruned: a kill between the two deletions leaves n
 from __future__ import annotations
 
 import contextlib
-import shutil
 import uuid
 from collections.abc import Collection
 from pathlib import Path
@@ -28,7 +27,7 @@ from safetensors.torch import load_file
 
 from hud_orchestrator.config.local import KeepSection
 from hud_orchestrator.errors import StateError
-from hud_orchestrator.local.atomic import new_directory, remove_leftovers, write_file
+from hud_orchestrator.local.atomic import discard, new_directory, remove_leftovers, write_file
 from hud_orchestrator.local.replies import Refused
 from hud_orchestrator.local.retention import wanted
 from hud_orchestrator.local.tensor_files import load_state, save_state, save_tensors
@@ -111,8 +110,11 @@ class Tree:
         try:
             self._write_head(head)
         except OSError:
-            # Left behind, it would be adopted at the next start although its step was refused.
-            shutil.rmtree(self._nodes / checkpoint_id)
+            # Left behind, it would be adopted at the next start although its step was refused. But should the
+            # head file name it already, that must not be found without it.
+            if self._written_head() == head:
+                self._write_head(self._head)
+            discard(self._nodes / checkpoint_id)
             raise
         # New objects: the event loop may be reading the old ones while this thread saves.
         self.nodes = {**self.nodes, checkpoint_id: node}
@@ -184,9 +186,12 @@ class Tree:
     def _write_head(self, head: Head) -> None:
         write_file(self.directory / "head.json", head.model_dump_json().encode())
 
-    def _read_head(self) -> Head:
+    def _written_head(self) -> Head:
         path = self.directory / "head.json"
-        head = read_record(Head, path) if path.exists() else Head()
+        return read_record(Head, path) if path.exists() else Head()
+
+    def _read_head(self) -> Head:
+        head = self._written_head()
         if head.checkpoint_id is not None and head.checkpoint_id not in self.nodes:
             raise StateError(
                 f"{self._nodes / head.checkpoint_id}: the head of model {self.record.slug} is not there; put "

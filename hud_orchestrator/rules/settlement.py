@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from hud_orchestrator.errors import HeadMoved
 from hud_orchestrator.wire import Checkpoint
@@ -18,6 +19,14 @@ _STRANGERS = (
     "somebody else trains this model, and this run cannot go on with it; give each run a slug of its own: "
     "another run.name and model.slug, or --fresh"
 )
+
+
+class Others(Enum):
+    """Whether somebody else has had the model since the step before."""
+
+    NONE = "none"
+    PERHAPS = "perhaps"
+    SURELY = "surely"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +45,7 @@ class Claim:
     """What its ``optim_step`` asked for, to the last bit; ``None``: not to be compared."""
     rivals: bool = False
     """Whether an earlier ``optim_step`` on the same head may still arrive."""
-    shared: bool = False
+    others: Others = Others.NONE
     """Whether somebody else has had the model, and may have built on the same head."""
 
 
@@ -157,6 +166,6 @@ def _objection(found: Sequence[Checkpoint], claim: Claim) -> str | None:
         return f"{len(found)} checkpoints have the parent {claim.head_before}, and one would be this step's"
     if claim.rivals:
         return f"checkpoint {found[0].id} may be of an earlier attempt on {claim.head_before}"
-    if claim.shared:
+    if claim.others is not Others.NONE:
         return f"checkpoint {found[0].id} may be of another trainer, who had the model on {claim.head_before}"
     return flaw(found[0], claim)

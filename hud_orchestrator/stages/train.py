@@ -36,7 +36,7 @@ from hud_orchestrator.feedback import Drain, PolicyCell
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.losses.unusable import LossNotFinite
 from hud_orchestrator.records import Batch, Ending, Outcome, Policy, Step
-from hud_orchestrator.rules.guards import NOT_FINITE
+from hud_orchestrator.rules.guards import NOT_FINITE, not_finite
 from hud_orchestrator.rules.requests import (
     Recipe,
     forward_backward_requests,
@@ -62,11 +62,14 @@ ATTEMPTS = 5
 CONFLICT = 409
 """There is nothing to step on: the service has lost what it had accumulated."""
 
+UNKNOWN = 404
+"""The service does not know what the request names: a forward, or traces, of before it was started anew."""
+
 log = get_logger()
 
 
 class _GradientDoubted(OutcomeUnknown):
-    """Every call of a step was answered, and what an earlier one left may be gone."""
+    """No call of a step was lost, and what an earlier one left may be gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +83,9 @@ class Trainer:
     learning_rate: Callable[[int], float]
     """Of a step; read anew whenever it is needed, and the same while the step is in hand."""
     recipe: Recipe
-    skips_not_finite: bool
-    """Whether a step whose loss is not finite, so that the service refuses it ``ATTEMPTS`` times or nothing
-    of ours can be sent, is skipped, for a guard to see; else the run ends."""
+    not_finite: frozenset[str]
+    """Figures that a guard watches for not being finite. A step of which one may be so, as the service
+    refuses it ``ATTEMPTS`` times or nothing of ours can be sent, is skipped; else the run ends."""
     kept: Callable[[], Awaitable[Collection[str]]]
     """Checkpoints that the run may still want to go back to."""
     differentiate: Differentiate | None = None
@@ -128,21 +131,36 @@ async def _take(trainer: Trainer, batch: Batch) -> Step:
         try:
             taken = await _attempt(trainer, batch, plan)
         except (OutcomeUnknown, RequestRejected, Flawed) as error:
-            if isinstance(error, FencedOff) or getattr(error, "status", CONFLICT) != CONFLICT:
-                raise
+            _check_mendable(batch, error)
             refusals += isinstance(error, RequestRejected)
-            hopeless = refusals == ATTEMPTS and trainer.skips_not_finite
+            told = (await _open(trainer)).metrics
+            suspects = not_finite(told) if refusals == ATTEMPTS else frozenset[str]()
+            hopeless = not suspects.isdisjoint(trainer.not_finite)
             taken = await _settled(trainer, batch, error, last=left == 0 and not hopeless)
             if hopeless and taken is None:
-                taken = await _not_finite(trainer, batch)
+                taken = await _not_finite(trainer, batch, told=told, suspects=suspects)
         if taken is not None:
             return replace(taken, seconds=anyio.current_time() - began)
     raise AssertionError("the last attempt returns or raises")
 
 
-async def _not_finite(trainer: Trainer, batch: Batch) -> Step:
-    """Skip a step that the service refuses whenever it is tried: its numbers are not finite."""
-    metrics = {**_batch_metrics(batch), **dict.fromkeys(NOT_FINITE, math.nan)}
+def _check_mendable(batch: Batch, error: Exception) -> None:
+    """Raise what another attempt at the step cannot mend."""
+    status = getattr(error, "status", CONFLICT)
+    if status == UNKNOWN and any(m.rollout.remote for group in batch.groups for m in group.members):
+        raise OutcomeUnknown(
+            f"step {batch.step} was refused: {error}; the service may have been started anew since it "
+            "sampled these; run again, and what it no longer knows is left out"
+        ) from error
+    if isinstance(error, FencedOff) or status != CONFLICT:
+        raise error
+
+
+async def _not_finite(
+    trainer: Trainer, batch: Batch, *, told: Mapping[str, float], suspects: Collection[str]
+) -> Step:
+    """Skip a step that the service refuses whenever it is tried: one of *suspects* is not finite."""
+    metrics = {**told, **_batch_metrics(batch), **dict.fromkeys(suspects, math.nan)}
     numbers = [group.number for group in batch.groups]
     await trainer.ledger.skipped(
         await _plan(trainer, batch), metrics=metrics, groups=numbers, ending=Ending.NOT_FINITE
@@ -251,7 +269,7 @@ async def _by_our_loss(
     try:
         weights, figures = await anyio.to_thread.run_sync(differentiate, with_groups(forward.data, batch))
     except LossNotFinite as error:
-        if not trainer.skips_not_finite:
+        if not trainer.not_finite:
             raise RunFailed(
                 f"trainer.loss: {error}; step {batch.step} was not taken: lower the learning rate, or let a "
                 "guard watch for a loss that is not_finite"
@@ -264,7 +282,12 @@ async def _by_our_loss(
         return Ending.NO_GRADIENT, figures
     backward = BackwardRequest(forward_id=forward.forward_id, weights=weights, metrics=figures)
     send = partial(trainer.training.backward, backward)
-    return None, _figures(await _once(trainer.ledger, "backward", plan, send))
+    try:
+        return None, _figures(await _once(trainer.ledger, "backward", plan, send))
+    except RequestRejected as error:
+        if error.status != UNKNOWN:
+            raise
+        raise _GradientDoubted(f"the service has begun anew since the forward: {error}") from error
 
 
 def _figures(result: ForwardBackwardResult) -> dict[str, float]:

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 log = get_logger()
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 Survives = Literal["power cut", "kill"]
 """The worst that a commit which has returned is not lost by."""

@@ -12,7 +12,8 @@ a lost answer, a cancellation and a power cut all leave the same row behind.
 
     applied, skipped --the run went back to a step before--> rolled_back (see store.rollbacks)
 
-The store refuses a second end, and a call of a step that is over or on top of one that failed: schema.sql.
+``rules.steps`` has the states, and the store refuses every other change of them, and a call of a step that
+is over or on top of one that failed: schema.sql.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from typing import Literal
 import anyio.lowlevel
 
 from hud_orchestrator.errors import KeyRefused, RequestRejected, ServiceUnreachable
-from hud_orchestrator.records import CallId, Ending
+from hud_orchestrator.records import CallId, Ending, StepState
 from hud_orchestrator.store.database import Database, rows
 
 CallKind = Literal["forward_backward", "forward", "backward", "optim_step"]
@@ -151,7 +152,7 @@ class Ledger:
         """The step's node is the head: consume the step and end its groups, in one transaction."""
         await self._consume(
             plan,
-            "applied",
+            StepState.APPLIED,
             checkpoint=checkpoint,
             metrics=metrics,
             groups=trained,
@@ -172,7 +173,7 @@ class Ledger:
         """The step had nothing to train on, or was lost; its *groups* end by *ending*."""
         await self._consume(
             plan,
-            "skipped",
+            StepState.SKIPPED,
             checkpoint=None,
             metrics=metrics,
             groups=groups,
@@ -190,7 +191,8 @@ class Ledger:
             strays: checkpoints made meanwhile that no step will be explained by.
         """
         await self._database.write(
-            "UPDATE steps SET state = 'abandoned', ended_at = ?, detail = ?, strays = ? WHERE id = ?",
+            "UPDATE steps SET state = ?, ended_at = ?, detail = ?, strays = ? WHERE id = ?",
+            StepState.ABANDONED,
             now(),
             detail,
             json.dumps(list(strays)),
@@ -224,6 +226,15 @@ class Ledger:
         )
         return {row["head_before"] for row in found}
 
+    async def given_up(self, number: int) -> set[int]:
+        """The groups of the last attempt at a step, if that was given up."""
+        found = await self._database.read(
+            "SELECT groups FROM steps WHERE number = ? AND state = ? ORDER BY id DESC LIMIT 1",
+            number,
+            StepState.ABANDONED,
+        )
+        return {number for row in found for number in json.loads(row["groups"])}
+
     async def open_step(self) -> PlannedStep | None:
         """The step that is in hand, or was when the daemon last ended, if there is one."""
         return await self._database.look(_open_step, quick=True)
@@ -231,7 +242,7 @@ class Ledger:
     async def _consume(
         self,
         plan: int,
-        state: str,
+        state: StepState,
         *,
         checkpoint: str | None,
         metrics: Mapping[str, float],

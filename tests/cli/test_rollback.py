@@ -13,6 +13,7 @@ from hud_orchestrator.directory import RunDirectory
 from hud_orchestrator.records import Target
 from hud_orchestrator.store.database import Database
 from hud_orchestrator.store.store import Store
+from tests.builders import taken
 
 Shell = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -23,12 +24,7 @@ async def run(tmp_path: Path) -> Path:
     database = Database(tmp_path / "store.db")
     store = Store.over(database)
     for number, reward in enumerate((0.25, 0.75, 0.5), 1):
-        plan = await store.ledger.plan(
-            number, groups=(), digest="d", head_before=None, learning_rate=1e-3, metrics={}
-        )
-        await store.ledger.applied(
-            plan, checkpoint=f"abcd{number}", metrics={"reward_mean": reward}, trained=()
-        )
+        await taken(store, number, checkpoint=f"abcd{number}", metrics={"reward_mean": reward})
     database.close()
     return tmp_path
 

@@ -180,6 +180,12 @@ class Story:
         path = f"/v1/models/{slug.id}/train/{call}"
         assert self.service.handle("POST", path, body, key=None, token=None, now=self.clock.now).status == 200
 
+    def set_head(self, checkpoint: str | None) -> None:
+        """A person sets the head."""
+        (slug,) = self.service.slugs.values()
+        path, body = f"/v2/models/{slug.id}/head", {"checkpoint_id": checkpoint}
+        assert self.service.handle("PUT", path, body, key=None, token=None, now=self.clock.now).status == 200
+
     def _chain(self) -> list[Node]:
         """The history of the head, oldest first."""
         with self.store() as connection:

@@ -769,3 +769,103 @@ def test_a_step_that_was_lost_and_then_has_nothing_to_step_on_is_not_taken_for_o
     assert (first.code, second.code) == (ExitCode.OUTCOME_UNKNOWN, ExitCode.DONE)
     assert not story.events("guard.fired")
     story.check()
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_step_of_a_notebook_while_the_run_is_down_is_not_taken_for_the_one_that_it_has_in_hand(
+    tmp_path: Path, own: bool
+) -> None:
+    loss = "client:importance_sampling" if own else "importance_sampling"
+    story = Story(tmp_path, leases=True, loss=loss)
+
+    def dies_in_the_second_step(request: Request) -> str | None:
+        if request.name == "optim-step" and request.nth == 2:
+            return "lost_request"
+        return "refused" if story.applied() == 1 and request.name == "lease" else None
+
+    first = story.live(dies_in_the_second_step)
+    # What it had accumulated is gone with the lease: the step is of the notebook's gradient alone.
+    story.pause(HOUR)
+    story.notebook("forward-backward")
+    story.notebook("optim-step")
+    (slug,) = story.service.slugs.values()
+    theirs = slug.nodes[-1]
+    second = story.live()
+
+    assert (first.code, second.code) == (ExitCode.OUTCOME_UNKNOWN, ExitCode.HEAD_MOVED)
+    assert theirs.traces == ("somebody-elses",)
+    assert slug.head == theirs.id
+    assert f"set the head back to {theirs.parent}" in story.said(second)
+
+    story.set_head(theirs.parent)
+    assert story.live().code == ExitCode.DONE
+    story.check()
+
+
+def test_a_head_that_a_person_sets_while_the_run_is_down_is_left_alone_also_if_the_run_once_set_it(
+    tmp_path: Path,
+) -> None:
+    guard = {
+        "metric": "reward_mean",
+        "above": -1,
+        "in_a_row": 3,
+        "action": "roll_back",
+        "steps": 1,
+        "most": 1,
+    }
+    story = Story(tmp_path, steps=8, leases=True, guards=[guard])
+    ended = story.live(lambda one: 401 if (one.name, one.nth) == ("optim-step", 6) else None)
+    (slug,) = story.service.slugs.values()
+    with story.store() as connection:
+        (row,) = connection.execute("SELECT to_checkpoint AS back FROM rollbacks").fetchall()
+    assert row["back"] != slug.head
+    story.pause(HOUR)
+    story.set_head(row["back"])
+    second = story.live()
+
+    assert (ended.code, second.code) == (ExitCode.KEY_REFUSED, ExitCode.HEAD_MOVED)
+    assert slug.head == row["back"]
+
+
+def test_a_service_that_is_started_anew_between_forward_and_backward_has_the_step_done_again(
+    tmp_path: Path,
+) -> None:
+    story = Story(tmp_path, loss="client:importance_sampling")
+
+    def restarts(request: Request) -> None:
+        if (request.name, request.nth) == ("backward", 2):
+            story.service.restart(story.clock.now)
+
+    assert story.live(restarts).code == ExitCode.DONE
+    assert len(story.events("step.abandoned")) == 1
+    story.check()
+
+
+@pytest.mark.parametrize("metric", ["loss", "grad_norm"])
+def test_a_step_that_is_refused_though_its_loss_is_finite_is_skipped_for_a_guard_on_the_gradient_alone(
+    tmp_path: Path, metric: str
+) -> None:
+    story = Story(tmp_path, leases=True, guards=[{"metric": metric, "not_finite": True, "action": "warn"}])
+    end = story.live(lambda one: 409 if one.name == "optim-step" and 2 <= one.nth <= 6 else None)
+
+    fired = [line["detail"] for line in story.events("guard.fired")]
+    assert (end.code, fired) == (
+        (ExitCode.DONE, ["grad_norm nan is not finite"])
+        if metric == "grad_norm"
+        else (ExitCode.OUTCOME_UNKNOWN, [])
+    )
+    assert story.live().code == ExitCode.DONE
+    story.check()
+
+
+def test_a_lost_step_is_done_again_from_its_own_batch_at_the_next_start(tmp_path: Path) -> None:
+    story = Story(tmp_path, staleness=2)
+    first = story.live(lambda one: "lost_request" if (one.name, one.nth) == ("optim-step", 1) else None)
+    again = story.live()
+
+    assert (first.code, again.code) == (ExitCode.OUTCOME_UNKNOWN, ExitCode.DONE)
+    with story.store() as connection:
+        tries = connection.execute("SELECT state, groups, digest FROM steps WHERE number = 1").fetchall()
+    assert [row["state"] for row in tries] == ["abandoned", "applied"]
+    assert tries[0]["groups"] == tries[1]["groups"]
+    assert tries[0]["digest"] == tries[1]["digest"]

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from hud_orchestrator.errors import StateError
+from hud_orchestrator.local import atomic
 from hud_orchestrator.local import tree as tree_module
 from hud_orchestrator.local.tree import Tree
 from tests.local.local_world import PAIR, World, running
@@ -180,4 +181,35 @@ async def test_a_full_disk_leaves_head_and_gradient_as_they_were(
         assert (node["id"], node["is_active"]) == (first["checkpoint_id"], True)
         assert len(Tree(tmp_path / "models" / model).nodes) == 1
         assert (await world.chat("fork"))["system_fingerprint"] == first["checkpoint_id"]
+        assert (await world.step(model)).json()["step"] == 2
+
+
+@pytest.mark.parametrize("where", ["checkpoints", ""])
+async def test_a_directory_that_cannot_be_synced_leaves_head_and_gradient_as_they_were(
+    tmp_path: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    sync = atomic._sync
+    failed: list[Path] = []
+
+    async with running(tmp_path, model_dir) as world:
+        model = await world.fork("fork")
+        directory = tmp_path / "models" / model
+
+        def fails_once(path: Path) -> None:
+            if path == directory / where and not failed:
+                failed.append(path)
+                raise OSError(errno.EIO, "Input/output error")
+            sync(path)
+
+        first = await world.learn(model)
+        await world.train(model, inputs=PAIR)
+        with monkeypatch.context() as patch:
+            patch.setattr(atomic, "_sync", fails_once)
+            refused = await world.step(model)
+        assert (refused.status_code, len(failed)) == (507, 1)
+        (node,) = await world.checkpoints(model)
+        assert (node["id"], node["is_active"]) == (first["checkpoint_id"], True)
+        head = Tree(directory).head
+        assert head is not None
+        assert head.checkpoint.id == first["checkpoint_id"]
         assert (await world.step(model)).json()["step"] == 2

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from hud_orchestrator.local import fence
+from hud_orchestrator.wire_writer import WriterLeaseRequest
 from tests.local.local_world import KEY, PAIR, World, process, running
 
 
@@ -105,7 +106,10 @@ async def test_without_a_lease_everybody_trains_as_ever(world: World) -> None:
     await release(world, other, mine)
     await world.learn(other)
     state = (await world.http.get(f"/v1/models/{other}/lease")).json()
-    assert state == {"held": False, "token": 1, "holder": "run a", "expires_in_s": 0}
+    # Those without a lease have used up the second token.
+    assert state == {
+        "held": False, "token": 2, "unleased": 1, "holder": "run a", "expires_in_s": 0,
+    }  # fmt: skip
 
 
 async def test_another_owner_is_refused_until_the_lease_is_given_back(world: World) -> None:
@@ -296,5 +300,41 @@ async def test_a_base_model_has_no_lease(world: World, tmp_path: Path, model_dir
     async with running(tmp_path / "other", model_dir) as other:
         fork = await other.fork("fork")
         assert (await other.http.get(f"/v1/models/{fork}/lease")).json() == {
-            "held": False, "token": 0, "holder": None, "expires_in_s": 0,
+            "held": False, "token": 0, "unleased": 0, "holder": None, "expires_in_s": 0,
         }  # fmt: skip
+
+
+@pytest.mark.parametrize("how", ["released", "ran out"])
+async def test_who_trains_without_a_lease_finds_nothing_accumulated_and_uses_up_a_token(
+    world: World, clock: Clock, how: str
+) -> None:
+    model = await world.fork("fork")
+    token = await taken(world, model)
+    assert (await world.train(model, inputs=PAIR, headers=token)).status_code == 200
+    if how == "released":
+        await release(world, model, token)
+    else:
+        clock.now += 61
+
+    nothing = await world.step(model)
+    for _ in range(2):
+        await world.train(model, inputs=PAIR)
+    step = await world.step(model)
+    again = await taken(world, model, claim=2)
+
+    assert (nothing.status_code, step.status_code) == (409, 200)
+    (node,) = await world.checkpoints(model)
+    assert node["num_datums"] == 2 * len(PAIR)
+    assert int(again["Fencing-Token"]) == int(token["Fencing-Token"]) + 2
+
+
+async def test_who_is_gone_since_the_service_was_started_keeps_nobody_out(
+    tmp_path: Path, clock: Clock
+) -> None:
+    path, wanted = tmp_path / "lease.json", WriterLeaseRequest(owner="a", claim=1, holder="run a", ttl_s=60)
+    await fence.Fence(path, outlives=True, since=clock.now).take(wanted)
+    started, clock.now = clock.now + 100, clock.now + 4000
+
+    # The file is read when somebody asks for it first.
+    assert not fence.Fence(path, outlives=True, since=started).state().held
+    assert fence.Fence(path, outlives=True, since=clock.now).state().held

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from hud_orchestrator.rules.guards import GuardRule, Point, figure, lowered, tripped
+from hud_orchestrator.rules.guards import GuardRule, Point, figure, lowered, not_finite, tripped
 
 HIGH = GuardRule(name="high", metric="kl", above=0.5)
 
@@ -135,3 +135,27 @@ def test_a_figure_goes_by_the_names_that_losses_have_for_it() -> None:
     assert figure("loss", {"loss": 1.0, "loss:sum": 2.0}) == 1.0
     assert figure("kl", {"kl_k1": 1.0, "kl_k3": 0.0}) == 0.0
     assert figure("grad_norm", {}) is None
+
+
+@pytest.mark.parametrize(("best", "value", "fall"), [(0.3, 0.2, 0.1), (0.7, 0.5, 0.2), (0.8, 0.7, 0.1)])
+def test_a_fall_by_just_so_much_is_one_whatever_the_last_bits_say(
+    best: float, value: float, fall: float
+) -> None:
+    rule = GuardRule(name="fall", metric="eval.reward", falls_below_best=fall)
+
+    assert tripped(
+        rule,
+        [Point(step=step, taken=step, value=v) for step, v in enumerate((best, value), 1)],
+        fired_at=None,
+    )
+    assert not tripped(
+        rule,
+        [Point(step=step, taken=step, value=v) for step, v in enumerate((best, value + 1e-6), 1)],
+        fired_at=None,
+    )
+
+
+def test_a_figure_that_was_told_and_is_finite_is_not_why_a_step_is_refused() -> None:
+    assert not_finite({}) == {"loss", "grad_norm"}
+    assert not_finite({"loss:sum": 0.5}) == {"grad_norm"}
+    assert not_finite({"loss:sum": math.inf, "grad_norm": 1.0}) == {"loss"}

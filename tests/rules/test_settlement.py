@@ -9,6 +9,7 @@ from hud_orchestrator.rules.settlement import (
     Applied,
     Claim,
     NotApplied,
+    Others,
     check_strangers,
     flaw,
     settle,
@@ -64,7 +65,7 @@ def test_a_node_that_something_else_explains_is_not_the_steps() -> None:
     [
         ([*TREE, node("c3", "c1")], LOST, "2 checkpoints have the parent c1"),
         (TREE, Claim(head_before="c1", sent=True, rivals=True), "earlier attempt"),
-        (TREE, Claim(head_before="c1", sent=True, shared=True), "another trainer"),
+        (TREE, Claim(head_before="c1", sent=True, others=Others.PERHAPS), "another trainer"),
         (TREE, Claim(head_before="c1", sent=False), "no optim-step was sent"),
         (
             [TREE[0], node("c2", "c1", head=True, datums=8)],

@@ -20,6 +20,10 @@ class Fence:
     over: bool = True
     ttl_s: float = 0.0
     until: float = 0.0
+    unleased: int = 0
+    """How many tokens were used up by those without a lease."""
+    nobodys: bool = False
+    """Whether the token was used up by those without a lease."""
 
     def take(self, wanted: Any, now: float) -> bool:
         """Give the lease; whether it is a new one, and not the same claim again.
@@ -35,7 +39,7 @@ class Fence:
         new = (wanted["owner"], wanted["claim"]) != (self.owner, self.claim)
         if new:
             self.owner, self.claim, self.ttl_s = wanted["owner"], wanted["claim"], wanted["ttl_s"]
-            self.token, self.over = self.token + 1, False
+            self.token, self.over, self.nobodys = self.token + 1, False, False
         self.until = now + self.ttl_s
         return new
 
@@ -52,8 +56,8 @@ class Fence:
         """Refuse *token* from now on."""
         self.over = self.over or token == self.token
 
-    def admit(self, token: int | None, now: float) -> None:
-        """Let a call pass.
+    def admit(self, token: int | None, now: float) -> bool:
+        """Let a call pass; whether it is the first one without a token since a lease.
 
         Raises:
             Refused: it may not.
@@ -62,8 +66,11 @@ class Fence:
             self._check(token)
         elif self._held(now):
             raise Refused("no token")
-        else:
-            self.over = True
+        elif self.token and not self.nobodys:
+            self.token, self.unleased = self.token + 1, self.unleased + 1
+            self.over = self.nobodys = True
+            return True
+        return False
 
     def _check(self, token: int | None) -> None:
         if token != self.token or self.over:

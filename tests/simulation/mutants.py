@@ -117,8 +117,8 @@ MUTANTS = {
     ),
     "take_every_policy_for_the_newest": Mutant(
         "feedback",
-        "self._versions.get(checkpoint, asked_at) if checkpoint is not None else asked_at",
-        "self._policy.version",
+        "            return self._versions[checkpoint]\n",
+        "            return self._policy.version\n",
     ),
     "take_the_first_weights_for_the_newest": Mutant(
         "feedback", "            return self._initial\n", "            return asked_at\n"

@@ -153,8 +153,9 @@ class SimulatedService:
             return Answer(200, {"losses": ["importance_sampling"]})
         if what == "checkpoints":
             return self._checkpoints(slug, now)
-        if self.leases:
-            slug.fence.admit(token, now)
+        if self.leases and slug.fence.admit(token, now):
+            slug.batches.clear()
+            slug.forwards.clear()
         return self._set_head(slug, body, now) if what == "head" else self._train(what, slug, body, now)
 
     def _train(self, what: str, slug: Slug, body: Any, now: float) -> Answer:
@@ -178,7 +179,8 @@ class SimulatedService:
         elif method == "DELETE":
             fence.release(token)
         left_s = max(0.0, fence.until - now)
-        facts = {"held": not fence.over, "token": fence.token, "holder": fence.owner, "expires_in_s": left_s}
+        facts = {"held": not fence.over, "token": fence.token, "unleased": fence.unleased}
+        facts |= {"holder": fence.owner, "expires_in_s": left_s}
         return Answer(200, facts)
 
     def _model(self, model_id: str, name: str, *, trainable: bool) -> dict[str, Any]:
@@ -278,7 +280,8 @@ class SimulatedService:
     def _backward(self, slug: Slug, body: Any) -> Answer:
         traces = slug.forwards.pop(body["forward_id"], None)
         if traces is None:
-            return Answer(409, {"detail": "there is no such forward"})
+            # Of one that has ended it knows why, but not of one from before it was started anew.
+            return Answer(404, {"detail": "there is no such forward"})
         slug.batches.append(traces)
         return Answer(200, {"metrics": body["metrics"], "num_datums": len(traces)})
 

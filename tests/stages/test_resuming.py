@@ -14,10 +14,10 @@ from hud_orchestrator.resume import Standing, without_stale
 from hud_orchestrator.rounds import restore_board
 from hud_orchestrator.store.database import Database
 from hud_orchestrator.store.history import Evaluation, History
-from hud_orchestrator.store.ledger import Ledger
+from hud_orchestrator.store.store import Store
 from hud_orchestrator.store.trajectories import Trajectories
 from hud_orchestrator.wire import Model
-from tests.builders import group, rollout
+from tests.builders import group, planned, rollout, taken
 
 
 @pytest.fixture
@@ -48,16 +48,14 @@ async def test_a_group_that_would_be_too_old_when_it_is_whole_is_not_finished(
 
 async def test_what_a_kill_kept_from_the_metrics_the_next_start_tells(tmp_path: Path) -> None:
     database = Database(tmp_path / "store.db")
-    ledger, history = Ledger(database), History(database)
+    store, history = Store.over(database), History(database)
     for number, checkpoint in enumerate(["a", None, "c"], 1):
         metrics = {"reward_mean": number / 4}
-        plan = await ledger.plan(
-            number, groups=(), digest="d", head_before=None, learning_rate=0.1, metrics=metrics
-        )
         if checkpoint is None:
-            await ledger.skipped(plan, metrics=metrics, groups=(), ending=Ending.NO_SPREAD)
+            plan = await planned(store, number)
+            await store.ledger.skipped(plan, metrics=metrics, groups=(), ending=Ending.NO_SPREAD)
         else:
-            await ledger.applied(plan, checkpoint=checkpoint, metrics=metrics, trained=())
+            await taken(store, number, checkpoint=checkpoint, metrics=metrics)
     for version in (0, 2):
         await history.add_evaluation(Evaluation(
             version=version, checkpoint=None, reward=0.5, graded=4, attempted=4, seconds=1, tasks={}
@@ -81,7 +79,7 @@ async def test_what_a_kill_kept_from_the_metrics_the_next_start_tells(tmp_path: 
     ]  # fmt: skip
     keys = ("checkpoint", "skipped", "learning_rate", "reward_mean")
     recovered = [tuple(line[key] for key in keys) for line in told if keys[1] in line]
-    assert recovered == [("a", True, 0.0, 0.5), ("c", False, 0.1, 0.75)]
+    assert recovered == [("a", True, 0.0, 0.5), ("c", False, 1e-3, 0.75)]
     database.close()
 
 

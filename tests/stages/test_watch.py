@@ -13,6 +13,7 @@ from hud_orchestrator.rules.guards import GuardRule
 from hud_orchestrator.store.database import Database
 from hud_orchestrator.store.store import Store
 from hud_orchestrator.watch import Watch
+from tests.builders import taken
 
 FAR = GuardRule(name="far", metric="loss", below=0.5, action="roll_back", steps=15, cool_down=10, most=3)
 OFTEN = GuardRule(name="often", metric="loss", below=0.5, action="roll_back", steps=5, cool_down=2, most=4)
@@ -44,11 +45,8 @@ class Run:
         last = len(await self.store.history.made())
         number, kept = next(self._numbers), await watch.kept()
         made = f"c{number}"
-        plan = await self.store.ledger.plan(
-            last + 1, groups=(), digest="d", head_before=None, learning_rate=1e-3, metrics={}
-        )
         metrics = {"loss": float(number <= self.well), "reward_mean": float(number == 8)}
-        await self.store.ledger.applied(plan, checkpoint=made, metrics=metrics, trained=())
+        await taken(self.store, last + 1, checkpoint=made, metrics=metrics)
         self.alive = {made, *(self.alive & kept)}
         watch = await self.watch()
         await watch.objects()

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import anyio
@@ -16,13 +16,17 @@ from hud_orchestrator.errors import (
     StateError,
     StateUnwritable,
 )
-from hud_orchestrator.records import Ending
+from hud_orchestrator.records import Ending, StepState
+from hud_orchestrator.rules.rollback import Target
+from hud_orchestrator.rules.steps import NEXT
 from hud_orchestrator.store import database as database_module
 from hud_orchestrator.store.database import Database
 from hud_orchestrator.store.history import History
-from hud_orchestrator.store.ledger import Ledger
+from hud_orchestrator.store.ledger import CallKind, Ledger
+from hud_orchestrator.store.rollbacks import Rollbacks
+from hud_orchestrator.store.store import Store
 from hud_orchestrator.store.trajectories import Trajectories
-from tests.builders import group
+from tests.builders import called, group, taken
 
 
 @pytest.fixture
@@ -55,10 +59,10 @@ async def test_the_row_is_on_disk_before_the_call_leaves_and_has_no_ending(
     ledger: Ledger, tmp_path: Path
 ) -> None:
     step = await plan(ledger)
-    async with ledger.one_shot("optim_step", plan=step) as call:
+    async with ledger.one_shot("forward_backward", plan=step) as call:
         rows = seen_from_outside(tmp_path / "store.db", "SELECT id, kind, ending FROM calls")
 
-    assert rows == [(call.id, "optim_step", None)]
+    assert rows == [(call.id, "forward_backward", None)]
     assert seen_from_outside(tmp_path / "store.db", "SELECT ending FROM calls") == [("confirmed",)]
 
 
@@ -76,7 +80,7 @@ async def test_only_proof_ends_a_call(
 ) -> None:
     step = await plan(ledger)
     with pytest.raises(type(error)):
-        async with ledger.one_shot("optim_step", plan=step):
+        async with ledger.one_shot("forward_backward", plan=step):
             raise error
 
     assert seen_from_outside(tmp_path / "store.db", "SELECT ending FROM calls") == [(ending,)]
@@ -87,6 +91,7 @@ async def test_a_second_optim_step_of_one_step_is_refused_by_the_store(
     ledger: Ledger, first: Exception | None
 ) -> None:
     step = await plan(ledger)
+    await called(ledger, step, "forward_backward")
     try:
         async with ledger.one_shot("optim_step", plan=step):
             if first is not None:
@@ -109,7 +114,7 @@ async def test_a_call_on_top_of_one_that_failed_is_refused_by_the_store(
             raise first
 
     with pytest.raises(sqlite3.IntegrityError, match="on top of one that failed"):
-        async with ledger.one_shot("optim_step", plan=step):
+        async with ledger.one_shot("forward_backward", plan=step):
             raise AssertionError("the body must not run")
 
 
@@ -132,16 +137,17 @@ async def test_what_is_over_ends_once_and_is_not_called_for_again(ledger: Ledger
     first = await plan(ledger, groups=(0,))
     await ledger.abandoned(first, detail="lost")
     second = await plan(ledger, groups=(0,))
+    await called(ledger, second)
     await ledger.applied(second, checkpoint="c1", metrics={}, trained=[0])
 
-    with pytest.raises(sqlite3.IntegrityError, match="a step ends once"):
+    with pytest.raises(sqlite3.IntegrityError, match="a step"):
         await ledger.applied(first, checkpoint="c2", metrics={}, trained=[])
     with pytest.raises(sqlite3.IntegrityError, match="a step ends once"):
         await ledger.abandoned(second, detail="lost")
     with pytest.raises(sqlite3.IntegrityError, match="a group ends once"):
         await database.write("UPDATE groups SET ending = 'failed' WHERE number = 0")
     with pytest.raises(sqlite3.IntegrityError, match="a call of a step that is over"):
-        async with ledger.one_shot("optim_step", plan=second):
+        async with ledger.one_shot("forward_backward", plan=first):
             raise AssertionError("the body must not run")
     assert await ledger.checkpoints() == {"c1"}
 
@@ -168,12 +174,13 @@ async def test_only_one_step_can_be_in_hand_and_only_once(ledger: Ledger) -> Non
     assert await plan(ledger) != first
 
 
-async def test_two_steps_cannot_claim_one_checkpoint(ledger: Ledger) -> None:
-    await ledger.applied(await plan(ledger, 1), checkpoint="c1", metrics={}, trained=())
-    second = await plan(ledger, 2)
+async def test_two_steps_cannot_claim_one_checkpoint(database: Database) -> None:
+    store = Store.over(database)
+    for number in (1, 2):
+        await taken(store, number, checkpoint=f"c{number}")
 
     with pytest.raises(sqlite3.IntegrityError):
-        await ledger.applied(second, checkpoint="c1", metrics={}, trained=())
+        await taken(store, 3, checkpoint="c1")
 
 
 async def test_an_applied_step_ends_its_groups_in_the_same_transaction(
@@ -182,8 +189,7 @@ async def test_an_applied_step_ends_its_groups_in_the_same_transaction(
     trajectories, history = Trajectories(database), History(database)
     for number in range(3):
         await trajectories.add(group(number), ending=None)
-    step = await plan(ledger, 1, groups=(0, 2))
-    await ledger.applied(step, checkpoint="c1", metrics={"reward_mean": 0.5}, trained=(0, 2))
+    await taken(Store.over(database), 1, checkpoint="c1", groups=(0, 2))
 
     assert await trajectories.ended() == {0, 2}
     assert [g.number for g in await trajectories.unended()] == [1]
@@ -196,7 +202,7 @@ async def test_an_applied_step_ends_its_groups_in_the_same_transaction(
 async def test_a_killed_daemon_leaves_an_open_step_that_says_what_was_called(tmp_path: Path) -> None:
     database = Database(tmp_path / "store.db")
     ledger = Ledger(database)
-    step = await plan(ledger, 4, groups=(7,))
+    step = await plan(ledger, 1, groups=(7,))
     with pytest.raises(OutcomeUnknown):
         async with ledger.one_shot("forward_backward", plan=step):
             raise OutcomeUnknown("lost")
@@ -205,7 +211,7 @@ async def test_a_killed_daemon_leaves_an_open_step_that_says_what_was_called(tmp
     reopened = Database(tmp_path / "store.db")
     found = await Ledger(reopened).open_step()
     assert found is not None
-    assert (found.number, found.called) == (4, frozenset({"forward_backward"}))
+    assert (found.number, found.called) == (1, frozenset({"forward_backward"}))
     assert (found.groups, found.checkpoint) == ((7,), None)
     assert found.metrics == {"reward_mean": 0.5}
     reopened.close()
@@ -297,3 +303,101 @@ async def test_commits_are_left_to_threads_for_a_while_after_one_that_took_long(
 
     assert here not in [await where() for _ in range(database_module.LEFT_TO_THREADS)]
     assert await where() == here
+
+
+OVER = {
+    StepState.APPLIED: "UPDATE steps SET state = 'applied', checkpoint = 'c1', ended_at = ''",
+    StepState.SKIPPED: "UPDATE steps SET state = 'skipped', ended_at = ''",
+    StepState.ABANDONED: "UPDATE steps SET state = 'abandoned', ended_at = ''",
+    StepState.ROLLED_BACK: "UPDATE steps SET state = 'rolled_back', rollback = 1, ended_at = ''",
+    StepState.PLANNED: "UPDATE steps SET state = 'planned', rollback = NULL, ended_at = NULL",
+}
+"""What makes a step that was called for one of that state."""
+
+WAY = {
+    StepState.PLANNED: (),
+    StepState.ROLLED_BACK: (StepState.SKIPPED, StepState.ROLLED_BACK),
+    **{state: (state,) for state in (StepState.APPLIED, StepState.SKIPPED, StepState.ABANDONED)},
+}
+
+
+@pytest.fixture
+async def rows_of_a_step(database: Database, ledger: Ledger) -> AsyncGenerator[sqlite3.Connection, None]:
+    """Behind the back of the ledger: step 1 in hand, with all its calls confirmed, and a wish to go back."""
+    await Trajectories(database).add(group(0), ending=None)
+    await called(ledger, await plan(ledger, groups=(0,)))
+    await Rollbacks(database).ask(Target(step=0, checkpoint="c0"), reason="because")
+    connection = sqlite3.connect(database.path, isolation_level=None)
+    yield connection
+    connection.close()
+
+
+@pytest.mark.parametrize("after", StepState)
+@pytest.mark.parametrize("before", StepState)
+async def test_a_step_becomes_what_the_rules_say_and_the_store_refuses_the_rest(
+    rows_of_a_step: sqlite3.Connection, before: StepState, after: StepState
+) -> None:
+    for state in WAY[before]:
+        rows_of_a_step.execute(OVER[state])
+
+    may = after in NEXT[before]
+    with nullcontext() if may else pytest.raises(sqlite3.IntegrityError):
+        rows_of_a_step.execute(OVER[after])
+
+    (state,) = rows_of_a_step.execute("SELECT state FROM steps").fetchone()
+    assert state == (after if may else before)
+
+
+STEP = "INSERT {} INTO steps (number, groups, digest, learning_rate, head_before, planned_at) VALUES ({})"
+APPLIED = OVER[StepState.APPLIED]
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["INSERT INTO steps (number, state, groups, digest, learning_rate, planned_at, ended_at)"
+         " VALUES (1, 'skipped', '[]', 'd', 1, '', '')"],
+        [STEP.format("OR REPLACE", "1, '[]', 'd', 1, NULL, ''")],
+        [APPLIED, STEP.format("OR REPLACE", "1, '[]', 'd', 1, 'c1', ''")],
+        [APPLIED, STEP.format("", "3, '[]', 'd', 1, 'c1', ''")],
+        [APPLIED, STEP.format("", "2, '[]', 'd', 1, 'another', ''")],
+        ["UPDATE steps SET groups = '[1]'"],
+        ["UPDATE steps SET head_before = 'another'"],
+        [APPLIED, "UPDATE steps SET checkpoint = 'another'"],
+        ["UPDATE steps SET state = 'skipped', checkpoint = 'c1', ended_at = ''"],
+        ["UPDATE calls SET step = 2"],
+        ["UPDATE calls SET detail = 'another' WHERE kind = 'optim_step'"],
+        ["INSERT INTO calls (id, step, kind, sent_at) VALUES ('x', 1, 'forward_backward', '')"],
+        ["DELETE FROM calls"],
+        [APPLIED, "DELETE FROM groups"],
+        ["UPDATE groups SET ending = 'trained', step = 1"],
+        ["UPDATE groups SET ending = 'trained'"],
+        [APPLIED, "UPDATE groups SET ending = 'trained', step = 1", "UPDATE groups SET step = 2"],
+        ["UPDATE rollbacks SET state = 'refused', ended_at = ''",
+         "UPDATE rollbacks SET state = 'asked', ended_at = NULL"],
+        [APPLIED, "UPDATE rollbacks SET state = 'refused', ended_at = ''", OVER[StepState.ROLLED_BACK]],
+    ],
+)  # fmt: skip
+async def test_what_must_never_be_is_refused_whatever_asks_for_it(
+    rows_of_a_step: sqlite3.Connection, statements: list[str]
+) -> None:
+    *before, last = statements
+    for statement in before:
+        rows_of_a_step.execute(statement)
+
+    with pytest.raises(sqlite3.IntegrityError):
+        rows_of_a_step.execute(last)
+
+
+@pytest.mark.parametrize("kinds", [(), ("forward",)])
+async def test_a_step_steps_on_a_gradient_and_is_applied_by_the_call_that_does(
+    ledger: Ledger, kinds: tuple[CallKind, ...]
+) -> None:
+    step = await plan(ledger)
+    for kind in kinds:
+        await called(ledger, step, kind)
+
+    with pytest.raises(sqlite3.IntegrityError, match="on a gradient"):
+        await called(ledger, step, "optim_step")
+    with pytest.raises(sqlite3.IntegrityError, match="without an optim_step"):
+        await ledger.applied(step, checkpoint="c1", metrics={}, trained=())

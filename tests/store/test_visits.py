@@ -9,9 +9,9 @@ import pytest
 
 from hud_orchestrator.records import Ending, Group, Visit
 from hud_orchestrator.store.database import Database
-from hud_orchestrator.store.ledger import Ledger
+from hud_orchestrator.store.store import Store
 from hud_orchestrator.store.trajectories import Trajectories
-from tests.builders import rollout
+from tests.builders import rollout, taken
 
 
 @pytest.fixture
@@ -26,16 +26,13 @@ def attempts(number: int, *rewards: float | None) -> Group:
 
 
 async def test_a_group_counts_for_the_step_that_it_ended_in_and_not_before(database: Database) -> None:
-    trajectories, ledger = Trajectories(database), Ledger(database)
+    trajectories = Trajectories(database)
     await trajectories.add(attempts(0, 1.0, 0.0), ending=None)
     await trajectories.add(attempts(1, 1.0, 1.0), ending=Ending.NO_SPREAD, step=1)
     await trajectories.add(attempts(2, None, 0.5), ending=Ending.FAILED, step=1)
     await trajectories.add(attempts(3, None, None), ending=Ending.FAILED, step=2)
-    plan = await ledger.plan(
-        1, groups=[0], digest="d", head_before=None, learning_rate=1e-3, metrics={"reward_mean": 0.5}
-    )
     before = await trajectories.visits(last=1)
-    await ledger.applied(plan, checkpoint="c", metrics={}, trained=[0])
+    await taken(Store.over(database), 1, checkpoint="c", groups=[0])
 
     assert [visit.rewards for visit in before] == [(1.0, 1.0), (0.5,)]
     assert await trajectories.visits(last=1) == [
