@@ -9,16 +9,19 @@ from contextlib import contextmanager, suppress
 from typing import Literal
 from urllib.parse import urlsplit
 
-Loss = Literal["request", "answer", "time", "silence", "conflict"]
+Loss = Literal["request", "answer", "time", "silence", "conflict", "unknown"]
 """What a request costs: it never arrives; its answer never arrives; or one of them waits until the proxy
 closes: the request (``time``), or the answer (``silence``), which comes late when it is let go before.
-A ``conflict`` is an answer of 409 instead, also to the four requests after it."""
+A ``conflict`` is an answer of 409 instead, also to the four requests after it;
+``unknown`` is one of 404."""
 
 
 NO_SUCH_PATH = b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
 
 
 CONFLICT = b'HTTP/1.1 409 Conflict\r\nContent-Length: 24\r\nConnection: close\r\n\r\n{"detail": "not finite"}'
+
+REFUSALS = {"conflict": CONFLICT, "unknown": NO_SUCH_PATH}
 
 
 class LossyProxy:
@@ -79,8 +82,8 @@ class LossyProxy:
                     if self._loss == "time":
                         self._hold()
                         return
-                    if self._loss == "conflict":
-                        client.sendall(CONFLICT)
+                    if self._loss in REFUSALS:
+                        client.sendall(REFUSALS[self._loss])
                         return
                     lost.set()
                 upstream.sendall(data)

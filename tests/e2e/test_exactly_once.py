@@ -153,6 +153,8 @@ def test_a_run_file_that_asks_for_less_at_once_continues_too(remote_run: Runner)
 
     assert done.returncode == 0, done.stderr
     assert remote_run.summary()["steps"] == 4
+    (changed,) = remote_run.events("run.config_changed")
+    assert changed["keys"] == ["rollout.groups_per_step"]
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])

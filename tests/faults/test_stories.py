@@ -389,11 +389,11 @@ def test_a_disk_that_is_full_for_the_store_ends_the_run_with_74_and_the_next_sta
     story.check()
 
 
-def test_a_kill_or_a_power_cut_at_any_commit_repeats_and_loses_no_step(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["kill", "power cut"])
+def test_a_kill_or_a_power_cut_at_any_commit_repeats_and_loses_no_step(tmp_path: Path, how: Death) -> None:
     killed, number = True, 0
     while killed:
-        number += 2
-        how: Death = ("kill", "power cut")[number // 2 % 2]
+        number += 1
         place = tmp_path / str(number)
         place.mkdir()
         story = Story(place, steps=2)
@@ -401,6 +401,26 @@ def test_a_kill_or_a_power_cut_at_any_commit_repeats_and_loses_no_step(tmp_path:
         assert story.live().code == ExitCode.DONE
         story.check()
     assert number > 40
+
+
+def test_a_pause_that_a_kill_came_before_ends_the_next_start_with_79_and_the_one_after_goes_on(
+    tmp_path: Path,
+) -> None:
+    guard = {"metric": "reward_mean", "above": -1, "in_a_row": 2, "action": "pause"}
+    killed, number, codes = True, 0, []
+    while killed:
+        number += 1
+        place = tmp_path / str(number)
+        place.mkdir()
+        story = Story(place, guards=[guard])
+        killed = story.live(at_work=partial(_at, number, "kill")).killed
+        with story.store() as connection:
+            fired = connection.execute("SELECT 1 FROM firings WHERE heeded = 0").fetchall() if killed else []
+        if fired:
+            codes.append((story.live().code, story.live().code))
+            story.check()
+    assert codes
+    assert set(codes) == {(ExitCode.PAUSED, ExitCode.DONE)}
 
 
 def _at(number: int, how: Death, now: int) -> Death | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Runner, config_of
+from tests.e2e.proxy import lossy
 
 
 @pytest.fixture
@@ -38,6 +39,19 @@ def test_hosted_rollouts_train_by_trace_id_and_their_steps_are_applied(elsewhere
     )
     assert len(trained) >= 3
     assert set(trained) == {(1, 0, "[]", 1)}
+    assert elsewhere.query("SELECT count(*) FROM steps WHERE state = 'applied'") == [(3,)]
+
+
+def test_traces_that_the_service_no_longer_knows_end_the_run_with_3_and_the_next_start_goes_on(
+    elsewhere: Runner,
+) -> None:
+    elsewhere.write(runtime={"placement": "hosted", "poll_s": 0.2}, taskset={"heldout": None})
+    with lossy(elsewhere.environ["HUD_RL_URL"], suffix="/forward-backward", nth=2, loss="unknown") as proxy:
+        ended = elsewhere.run(timeout=300, HUD_RL_URL=proxy.url)
+    done = elsewhere.run(timeout=300)
+
+    assert (ended.returncode, done.returncode) == (3, 0), ended.stderr + done.stderr
+    assert "run again, and what it no longer knows is left out" in " ".join(ended.stderr.split())
     assert elsewhere.query("SELECT count(*) FROM steps WHERE state = 'applied'") == [(3,)]
 
 
