@@ -17,8 +17,8 @@ from hud_orchestrator.cli.exits import exit_code
 from hud_orchestrator.records import Ending, Group, Outcome
 from hud_orchestrator.steps import EpisodeStep, Source
 from hud_orchestrator.store.database import Database
-from hud_orchestrator.store.trajectories import Trajectories
-from tests.builders import group
+from hud_orchestrator.store.store import Store
+from tests.builders import group, taken
 from tests.cli.models_world import Said
 
 GRADE = {
@@ -54,15 +54,16 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 async def database(place: Path) -> AsyncIterator[Database]:
     """The store of a run that goes on."""
-    store = Database(place / "store.db")
-    trajectories = Trajectories(store)
+    database = Database(place / "store.db")
+    store = Store.over(database)
     for number in range(3):
         whole = group(number, rewards=(0.25 * number, 1.0), version=number)
-        ending = None if number == 2 else Ending.TRAINED
-        await trajectories.add(whole, ending=ending, step=None if number == 2 else number + 1)
-    await trajectories.add(failed(group(3, rewards=(0.5, 0.0))), ending=Ending.FAILED, step=3)
-    yield store
-    store.close()
+        await store.trajectories.add(whole, ending=None)
+        if number < 2:
+            await taken(store, number + 1, checkpoint=f"c{number + 1}", groups=[number])
+    await store.trajectories.add(failed(group(3, rewards=(0.5, 0.0))), ending=Ending.FAILED, step=3)
+    yield database
+    database.close()
 
 
 @pytest.fixture

@@ -19,6 +19,9 @@ from tests.simulation.mix import Mix
 from tests.simulation.network import REFUSED, SimulatedNetwork, Storm
 from tests.simulation.runfile import changed
 from tests.simulation.service import SimulatedService
+from tests.simulation.visitor import Visitor
+
+MINUTE = 60.0
 
 LIVES = 1000
 """Starts of the daemon after which a run counts as one that never ends."""
@@ -46,6 +49,8 @@ class Daemon:
     tell: Callable[[str], None]
     waits_until: float
     """The moment of its next start, or at which it goes on by itself."""
+    visitor: Visitor | None = None
+    """Who comes after one of its lives."""
     alone: bool = True
     """Whether nobody else trains the model, so that it must not believe so."""
     process: Process | None = None
@@ -80,6 +85,15 @@ class Daemon:
         self.process = None
         self._count(end)
         self.waits_until = self.clock.now + self.rng.choice((0.5, 5.0, 60.0))
+        if self.visitor is not None and not self.over and self.visitor.rng.random() < 0.7:
+            # Later than any lease lasts.
+            self.clock.after(2 * MINUTE, self._visited)
+            self.waits_until += 3 * MINUTE
+
+    def _visited(self) -> None:
+        assert self.visitor is not None
+        self.visitor.come()
+        self.alone = self.alone and not self.visitor.came
 
     @property
     def bounds(self) -> list[tuple[int, int]]:

@@ -32,7 +32,7 @@ class Fence:
             Refused: somebody else has it, or a newer claim of the same owner has come.
         """
         if wanted["owner"] != self.owner:
-            if self._held(now):
+            if self.held(now):
                 raise Refused("somebody else has it")
         elif wanted["claim"] < self.claim or (wanted["claim"] == self.claim and self.over):
             raise Refused("too late")
@@ -64,7 +64,7 @@ class Fence:
         """
         if token is not None:
             self._check(token)
-        elif self._held(now):
+        elif self.held(now):
             raise Refused("no token")
         elif self.token and not self.nobodys:
             self.token, self.unleased = self.token + 1, self.unleased + 1
@@ -76,5 +76,6 @@ class Fence:
         if token != self.token or self.over:
             raise Refused(f"token {token}")
 
-    def _held(self, now: float) -> bool:
+    def held(self, now: float) -> bool:
+        """Whether somebody has it now."""
         return not self.over and now < self.until

@@ -43,6 +43,8 @@ def check(daemons: Sequence[Daemon], service: SimulatedService, *, steps: int) -
             if slug is None:
                 continue
             store.check_gradients(slug, excused=noticed and contested, found=contested)
+            if daemon.visitor is not None:
+                store.check_visit(slug, daemon.visitor.made)
             if not contested:
                 store.check_policies(slug, service.sampled)
                 store.check_ages(slug, service.sampled)
@@ -69,6 +71,7 @@ class _Store:
         self.open = self._all("SELECT 1 FROM steps WHERE state = 'planned'")
         facts = {row["key"]: row["value"] for row in self._all("SELECT * FROM meta")}
         self.slug, self._first_head = facts.get("slug"), facts.get("first_head") or None
+        self._first_tree = json.loads(facts.get("first_tree", "[]"))
         self._planned = {row["number"]: set(json.loads(row["groups"])) for row in over}
         self._made = self._all("SELECT * FROM steps WHERE state IN ('applied', 'rolled_back')")
 
@@ -158,6 +161,11 @@ class _Store:
             figures, ours = json.loads(step["metrics"]), self._daemon.mix.own_loss
             known = "loss" in figures if ours else figures.get("loss:sum") == nodes[checkpoint].loss
             _must(known, f"the loss of step {number} is known")
+
+    def check_visit(self, slug: Slug, made: Node | None) -> None:
+        """Nothing was trained on a model that somebody else has trained since the run began."""
+        if made in slug.nodes and made.id not in self._first_tree:
+            _must(made is slug.nodes[-1], "nothing is trained on what somebody else has trained meanwhile")
 
     def check_policies(self, slug: Slug, sampled: Mapping[str, set[str | None]]) -> None:
         """Nothing was trained on that was sampled from a policy which the run had gone back from.

@@ -59,6 +59,8 @@ class Mix:
     """Steps between two evaluations."""
     chooses: bool
     """Whether a curriculum chooses the tasks."""
+    visited: bool
+    """Whether somebody without a lease uses the model once, while the run is down."""
 
     @property
     def may_say_nothing(self) -> bool:
@@ -74,7 +76,7 @@ class Mix:
             return largest * rng.random() if rng.random() < 0.4 else 0.0
 
         # Of streams of their own, so that seeds without it are what they were before there was any.
-        apart, later = (Random(rng.getstate()[1][place]) for place in (1, 2))
+        apart, later, last = (Random(rng.getstate()[1][place]) for place in (1, 2, 3))
         idempotent = rng.random() < 0.7
         leases = rng.random() < 0.3
         # A late gradient in a checkpoint that nobody counts cannot be told from what belongs there, nor
@@ -121,5 +123,6 @@ class Mix:
             storm_every_s=later.choice((None,) * 8 + (40.0, 200.0)),
             evaluates_every=later.choice((None,) * 8 + (2, 6)),
             chooses=later.random() < 0.15,
+            visited=leases and not rival and last.random() < 0.2,
             then=(later.randrange(3), later.choice((1, 1, 2))) if later.random() < 0.1 else None,
         )

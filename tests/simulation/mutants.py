@@ -131,6 +131,9 @@ MUTANTS = {
     "evaluate_whatever_is_served": Mutant(
         "attempt", "if version is None or rollout.oldest_version in (None, version):", "if True:"
     ),
+    "never_mind_who_was_there_meanwhile": Mutant(
+        "single_writer", "        if unknown:\n", "        if unknown < 0:\n"
+    ),
     "do_not_sync": Mutant("store.database", "_SYNCHRONOUS[survives]", "'NORMAL'"),
     "keep_the_permit_of_a_stale_group": Mutant(
         "stages.collect",

@@ -17,6 +17,7 @@ from tests.simulation.mix import Mix
 from tests.simulation.network import Storm
 from tests.simulation.runfile import loaded_run
 from tests.simulation.service import SimulatedService
+from tests.simulation.visitor import Visitor
 
 STEPS = 20
 
@@ -109,7 +110,9 @@ class World:
         return self.report
 
     def _daemon(self, directory: Path, seed: int, begins_at: float) -> Daemon:
+        visitor = Visitor(rng=Random(seed + 2), clock=self.clock, service=self.service, tell=self._tell)
         return Daemon(
+            visitor=visitor if self.mix.visited else None,
             loaded=loaded_run(directory, seed, self.steps, self.mix),
             mix=self.mix,
             rng=Random(self.rng.random()),
