@@ -102,6 +102,8 @@ class Tree:
             OSError: nothing was saved, for example because the disk is full; the head is as before.
         """
         checkpoint_id = node.checkpoint.id
+        if (refused := self._nodes / checkpoint_id).exists():
+            discard(refused)  # of a step that was refused and could not be undone then
         with new_directory(self._nodes / checkpoint_id) as new:
             weights, optimizer = (new / path.name for path in self.paths(checkpoint_id))
             save_state(weights, optimizer, state)
@@ -113,8 +115,10 @@ class Tree:
             # Left behind, it would be adopted at the next start although its step was refused. But should the
             # head file name it already, that must not be found without it.
             if self._written_head() == head:
-                self._write_head(self._head)
-            discard(self._nodes / checkpoint_id)
+                with contextlib.suppress(OSError):
+                    self._write_head(self._head)
+            if self._written_head() != head:
+                discard(self._nodes / checkpoint_id)
             raise
         # New objects: the event loop may be reading the old ones while this thread saves.
         self.nodes = {**self.nodes, checkpoint_id: node}
@@ -202,7 +206,14 @@ class Tree:
     def _adopt_unacknowledged(self) -> None:
         """Make a node whose save was cut before the head file the head, or the newest without that file."""
         newest = max(self.nodes.values(), key=lambda node: node.serial, default=None)
-        if newest is not None and newest.serial > self._head.serial:
+        if newest is None or newest.serial <= self._head.serial:
+            return
+        if newest.checkpoint.id not in self._whole:
+            # Its step was refused, and it was being deleted.
+            discard(self._nodes / newest.checkpoint.id)
+            del self.nodes[newest.checkpoint.id]
+            log.warning("checkpoint.discarded", model=self.record.slug, leftover=newest.checkpoint.id)
+        else:
             log.warning("head.set", model=self.record.slug, checkpoint=newest.checkpoint.id, adopted=True)
             self.set_head(newest.checkpoint.id)
 

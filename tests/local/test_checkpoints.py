@@ -13,6 +13,7 @@ from hud_orchestrator.errors import StateError
 from hud_orchestrator.local import atomic
 from hud_orchestrator.local import tree as tree_module
 from hud_orchestrator.local.tree import Tree
+from hud_orchestrator.local.tree_records import Head
 from tests.local.local_world import PAIR, World, running
 
 
@@ -184,9 +185,10 @@ async def test_a_full_disk_leaves_head_and_gradient_as_they_were(
         assert (await world.step(model)).json()["step"] == 2
 
 
+@pytest.mark.parametrize("times", [1, 9])
 @pytest.mark.parametrize("where", ["checkpoints", ""])
 async def test_a_directory_that_cannot_be_synced_leaves_head_and_gradient_as_they_were(
-    tmp_path: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch, where: str
+    tmp_path: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch, where: str, times: int
 ) -> None:
     sync = atomic._sync
     failed: list[Path] = []
@@ -195,8 +197,8 @@ async def test_a_directory_that_cannot_be_synced_leaves_head_and_gradient_as_the
         model = await world.fork("fork")
         directory = tmp_path / "models" / model
 
-        def fails_once(path: Path) -> None:
-            if path == directory / where and not failed:
+        def fails(path: Path) -> None:
+            if path == directory / where and len(failed) < times:
                 failed.append(path)
                 raise OSError(errno.EIO, "Input/output error")
             sync(path)
@@ -204,12 +206,34 @@ async def test_a_directory_that_cannot_be_synced_leaves_head_and_gradient_as_the
         first = await world.learn(model)
         await world.train(model, inputs=PAIR)
         with monkeypatch.context() as patch:
-            patch.setattr(atomic, "_sync", fails_once)
+            patch.setattr(atomic, "_sync", fails)
             refused = await world.step(model)
-        assert (refused.status_code, len(failed)) == (507, 1)
+        assert refused.status_code == 507
+        assert failed
         (node,) = await world.checkpoints(model)
         assert (node["id"], node["is_active"]) == (first["checkpoint_id"], True)
         head = Tree(directory).head
         assert head is not None
         assert head.checkpoint.id == first["checkpoint_id"]
         assert (await world.step(model)).json()["step"] == 2
+
+
+@pytest.mark.parametrize("left", ["meta.json", "weights.safetensors"])
+async def test_a_refused_checkpoint_whose_deletion_was_cut_is_gone_at_the_next_start(
+    tmp_path: Path, model_dir: Path, left: str
+) -> None:
+    async with running(tmp_path, model_dir) as world:
+        model = await world.fork("fork")
+        first = await world.learn(model)
+        await world.learn(model)
+    directory = tmp_path / "models" / model
+    (second,) = {path.name for path in (directory / "checkpoints").iterdir()} - {first["checkpoint_id"]}
+    before = Head(checkpoint_id=first["checkpoint_id"], serial=1)
+    (directory / "head.json").write_text(before.model_dump_json())
+    for path in (directory / "checkpoints" / second).iterdir():
+        if path.name != left:
+            path.unlink()
+
+    async with running(tmp_path, model_dir) as world:
+        assert [node["is_active"] for node in await world.checkpoints(model)] == [True]
+        assert (await world.learn(model))["step"] == 2
