@@ -230,9 +230,7 @@ def _trainer(
         policy=policy,
         learning_rate=lambda step: planned.learning_rate(step) * watch.scale,
         recipe=recipe(run),
-        not_finite=frozenset(guard.metric for guard in run.guards if guard.not_finite).intersection(
-            NOT_FINITE
-        ),
+        not_finite=frozenset(NOT_FINITE) & {guard.metric for guard in run.guards if guard.not_finite},
         kept=watch.kept,
         differentiate=differentiate,
     )

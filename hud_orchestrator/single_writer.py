@@ -130,9 +130,9 @@ class SingleWriter:
         unleased = int(await self._history.get("unleased") or "0")
         unknown = lease.token - 1 - (int(known) if model == model_id else 0)
         if unknown:
-            others = lease.unleased > unleased or unknown >= await self._claims()
-            surely = model == model_id and others
             after = len(await self._history.made())
+            theirs = lease.unleased > unleased or unknown >= await self._claims()
+            surely = (model == model_id and theirs) or await self.others_after(after) is Others.SURELY
             await self._history.set("others_after", f"{after} surely" if surely else str(after))
             if surely:
                 # All that we asked for before is refused, and it was not we who moved the head since.

@@ -4,7 +4,7 @@ The newest token is on disk before anybody learns it, so that an older one is re
 the service was killed. When a lease runs out is known in memory alone: after a restart its holder has the
 whole time anew to say that it is there.
 
-    free --taken--> held --released--> free
+    free --taken--> held --released--> over, for this token
                      |  ^
          its time is |  | held for longer, or taken again by its owner
                  up  v  |
@@ -122,7 +122,7 @@ class Fence:
         """
         async with self._changing:
             if token == self._given.token and not self._given.over:
-                await self._end()
+                await self._write(self._given.model_copy(update={"over": True}))
 
     async def admit(self, token: int | None) -> bool:
         """Let a call pass that shows *token*, or none; whether it is the first one without since a lease.
@@ -148,9 +148,6 @@ class Fence:
             raise self._refused(f"{FENCING_TOKEN} {token} is out of date: {self._holder()}")
         if self._given.over:
             raise self._refused(f"{FENCING_TOKEN} {token} is over: it was released, or ran out unused")
-
-    async def _end(self) -> None:
-        await self._write(self._given.model_copy(update={"over": True}))
 
     async def _write(self, given: _Given) -> None:
         try:
