@@ -55,7 +55,7 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
         case.query = {"model": "tiny"}
     if path.endswith("telemetry-upload") and not isinstance(body, NotSet) and dice.random() < 0.8:
         case.body = _telemetry(body, dice)
-    elif isinstance(body, dict) and dice.random() < 0.8:
+    elif isinstance(body, dict) and dice.random() < 0.9:
         changed = _SENSIBLE.get(path.rsplit("/", 1)[-1], lambda *_: {})(body, case, dice)
         if changed:
             case.body = {**body, **changed}
@@ -107,9 +107,10 @@ def _existing(path: str, dice: random.Random) -> str:
 
 
 def _batch(body: dict[str, Any], case: Any, dice: random.Random) -> dict[str, Any]:
-    inputs: list[Any] = [*known().inputs, *([known().trace] * dice.randrange(2))]
+    case.path_parameters = {"id": known().steady}
+    inputs: list[Any] = [*known().inputs, *([known().trace] * (dice.random() < 0.3))]
     changed: dict[str, Any] = {"inputs": inputs}
-    if "reward_scale" in body and dice.random() < 0.8:
+    if "reward_scale" in body and dice.random() < 0.9:
         changed["reward_scale"] = 1.0
     if "loss_fn" in body:
         changed |= {"loss_fn": dice.choice(LOSSES), "loss_fn_config": None}
@@ -179,10 +180,14 @@ def _cancel(body: dict[str, Any], case: Any, dice: random.Random) -> dict[str, A
 
 
 def _lease(body: dict[str, Any], case: Any, dice: random.Random) -> dict[str, Any]:
-    return {"environment": "sums"} if dice.random() < 0.3 else {}
+    return {"environment": "sums"} if dice.random() < 0.7 else {}
 
 
 def _writer(body: dict[str, Any], case: Any, dice: random.Random) -> dict[str, Any]:
+    if dice.random() < 0.7:
+        # So that nobody has it.
+        case.path_parameters = {"id": known().leased}
+        known().give_back()
     return {"owner": dice.choice("ab"), "claim": dice.randrange(1, 9), "holder": "fuzz", "ttl_s": 60}
 
 

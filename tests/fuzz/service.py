@@ -68,11 +68,14 @@ class Known:
 
     def fencing_token(self) -> str:
         """The token of a lease on the model for that, whoever had it before."""
-        path = f"/v1/models/{self.leased}/lease"
-        before = str(self.http.get(path).json()["token"])
-        self.http.delete(path, headers={"Fencing-Token": before})
+        self.give_back()
         mine = {"owner": uuid.uuid4().hex, "claim": 1, "holder": "fuzz", "ttl_s": 60}
-        return str(self.post(path, mine)["token"])
+        return str(self.post(f"/v1/models/{self.leased}/lease", mine)["token"])
+
+    def give_back(self) -> None:
+        """End the lease on the model for that, whoever has it."""
+        path = f"/v1/models/{self.leased}/lease"
+        self.http.delete(path, headers={"Fencing-Token": str(self.http.get(path).json()["token"])})
 
     def checkpoints(self, model: str) -> list[str]:
         """Ids of a model's checkpoints."""
