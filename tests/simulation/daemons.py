@@ -93,7 +93,7 @@ class Daemon:
     def _visited(self) -> None:
         assert self.visitor is not None
         self.visitor.come()
-        self.alone = self.alone and not self.visitor.came
+        self.alone = self.alone and not self.visitor.seen
 
     @property
     def bounds(self) -> list[tuple[int, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hud_orchestrator.errors import ExitCode
 from tests.simulation.world import World, simulate
 
 SEEDS = (100, 107, 131, 550, 1074, 1081, 1961, 12019985, 13024393, 20102062, 1795627534072)
@@ -25,7 +26,8 @@ def test_whatever_dies_every_step_is_applied_once_and_every_group_ends_once(
         if pytestconfig.getoption("--seed") is not None:
             print(world[0].mix, *world[0].report.trace, sep="\n")
 
-    assert report.codes[-1] == 0
+    # A seed of the command line may be one in which somebody else has the model in the end.
+    assert report.codes[-1] in ([ExitCode.DONE] if seed in SEEDS else [ExitCode.DONE, ExitCode.HEAD_MOVED])
     assert report.kills == report.lives - len(report.codes)
 
 

@@ -29,6 +29,9 @@ class Visitor:
     service: SimulatedService
     tell: Callable[[str], None]
     came: bool = False
+    """Whether a call of a visit has succeeded."""
+    seen: bool = False
+    """Whether a trainer can tell that somebody was here: a service with leases tells of refused calls too."""
     made: Node | None = None
     """What the visit has made."""
 
@@ -56,4 +59,6 @@ class Visitor:
         return self._ask("PUT", f"/v2/models/{slug.id}/head", body)
 
     def _ask(self, method: str, path: str, body: object) -> int:
-        return self.service.handle(method, path, body, key=None, token=None, now=self.clock.now).status
+        status = self.service.handle(method, path, body, key=None, token=None, now=self.clock.now).status
+        self.seen = self.seen or status == 200 or self.service.leases
+        return status
