@@ -3,8 +3,9 @@
 Two runs of the real daemon on one embedded service take turns: a step of the one, then the same step of the
 other. In one of the two, by chance, the step is done with the store, and in the other without it: then the
 ledger is kept in memory, as the daemon reads back what it has planned, and nothing is waited for; of groups
-and rollouts nothing is kept at all. So the difference is everything that a person pays for: rows made,
-commits, the disk, and a thread where one is needed.
+and rollouts nothing is kept at all. What the one ledger has noted, the other is told when the clock of the
+step has stopped, as neither takes a step that does not follow the last one. So the difference is everything
+that a person pays for: rows made, commits, the disk, and a thread where one is needed.
 
 It is the quickstart as it is, with what it reports of each rollout, but without evaluations on the way.
 Both runs do the same work, token for token: their policy is left as it is, by a learning rate of nearly
@@ -52,7 +53,6 @@ from hud_orchestrator.records import Ending, Rollout, Step, Task
 from hud_orchestrator.seams import Edges
 from hud_orchestrator.store import store
 from hud_orchestrator.store.database import Database, Disk, RealDisk
-from hud_orchestrator.store.ledger import Ledger
 from hud_orchestrator.store.trajectories import Judged, Trajectories
 
 T = TypeVar("T")
@@ -61,6 +61,8 @@ QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 RUNS = ("one", "other")
 WITH, WITHOUT = "with", "without"
 STEPS = 500
+STATEMENTS = ("INSERT INTO steps", "UPDATE steps", "INSERT INTO calls", "UPDATE calls")
+"""Of the ledger, by how they begin."""
 WARM_UP = 10
 """Steps of each run that are not counted."""
 
@@ -104,7 +106,7 @@ async def _measured(directory: Path) -> Bookkeeping:
 
     (directory / "service").mkdir()
     async with service(_quickstart(directory, "service"), RunDirectory(directory / "service")) as addresses:
-        with patch.object(store, "Trajectories", trajectories), patch.object(store, "Ledger", HalfOfALedger):
+        with patch.object(store, "Trajectories", trajectories):
             async with anyio.create_task_group() as both:
                 for name in RUNS:
                     both.start_soon(_run, directory, name, addresses, stores[name], turns)
@@ -183,10 +185,11 @@ class Turns:
         while self._whose != name:
             await self._changed.wait()
 
-    def over(self, name: str) -> float:
-        """The turn of *name* is over; the seconds that it took."""
+    def over(self, name: str, *, tidy: Callable[[], None]) -> float:
+        """The turn of *name* is over, *tidy* is done before the next one; the seconds that it took."""
         seconds = time.perf_counter() - self._since
         self.seconds[WITH if name == self.keeps else WITHOUT].append(seconds)
+        tidy()
         self._give()
         return seconds
 
@@ -227,7 +230,7 @@ class Paced(Scoreboard):
         """Let the other one take its step."""
         super().step_ended(step)
         kept, watched = self._disk.keeps, self._disk.watched
-        seconds = self._turns.over(self._name)
+        seconds = self._turns.over(self._name, tidy=self._disk.tell_the_other)
         if kept and watched.counting:
             watched.seconds += seconds
         watched.counting = step.number >= WARM_UP
@@ -286,6 +289,7 @@ class SomeSteps:
         self.watched = WatchedDisk()
         self._name = name
         self._turns = turns
+        self._both: Either
 
     @property
     def keeps(self) -> bool:
@@ -295,7 +299,12 @@ class SomeSteps:
     def open(self, path: Path) -> sqlite3.Connection:
         """Both of them."""
         memory = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
-        return cast("sqlite3.Connection", Either(self, self.watched.open(path), memory))
+        self._both = Either(self, self.watched.open(path), memory)
+        return cast("sqlite3.Connection", self._both)
+
+    def tell_the_other(self) -> None:
+        """Tell the one that the step in hand does not have what the other has noted of steps."""
+        self._both.tell_the_other()
 
     async def run(self, work: Callable[[], T], *, quick: bool) -> T:
         """Run *work*, at once if there is nothing to wait for."""
@@ -306,7 +315,7 @@ class Either:
     """The connection that the step in hand has; what is set for one is set for both."""
 
     def __init__(self, steps: SomeSteps, file: sqlite3.Connection, memory: sqlite3.Connection) -> None:
-        self.__dict__.update(_steps=steps, _file=file, _memory=memory)
+        self.__dict__.update(_steps=steps, _file=file, _memory=memory, _noted=[])
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file if self._steps.keeps else self._memory, name)
@@ -322,7 +331,18 @@ class Either:
         if sql.startswith("PRAGMA"):
             memory.execute(sql, *parameters)
             return file.execute(sql, *parameters)
+        if sql.startswith(STATEMENTS):
+            self._noted.append((sql, *parameters))
         return (file if self._steps.keeps else memory).execute(sql, *parameters)
+
+    def tell_the_other(self) -> None:
+        """Repeat what was noted of steps and calls in the connection that the step in hand has not."""
+        other: sqlite3.Connection = self._memory if self._steps.keeps else self._file
+        other.execute("BEGIN IMMEDIATE")
+        for sql, *parameters in self._noted:
+            other.execute(sql, *parameters)
+        other.execute("COMMIT")
+        self._noted.clear()
 
     def executescript(self, sql: str) -> None:
         """Make the tables of both."""
@@ -353,11 +373,3 @@ class Forgetful(Trajectories):
         """Say how a group ended, if it is there."""
         if self._steps.keeps:
             await super().end(number, ending=ending, step=step)
-
-
-class HalfOfALedger(Ledger):
-    """Knows the steps with a store or those without."""
-
-    async def optim_steps(self) -> int:
-        """Enough to explain every checkpoint that is there."""
-        return await super().optim_steps() + STEPS
