@@ -343,13 +343,16 @@ class Settler:
         return set(json.loads(await self.history.get("first_tree") or "[]"))
 
     async def _check_strangers(self, tree: list[Checkpoint]) -> None:
+        before, known = await self._before(), await self.ledger.checkpoints()
+        explained = before | known
+        parents = {node.prev_model_checkpoint_id for node in tree if node.id not in explained}
         check_strangers(
             tree,
-            before=await self._before(),
+            before=before,
             optim_steps=await self.ledger.optim_steps(),
-            known=await self.ledger.checkpoints(),
+            known=known,
             # If all were made under leases, none of ours can have come when another head was there already.
-            stood_on=await self.ledger.stood_on() if await self.writer.always_fenced() else None,
+            stood_on=await self.ledger.stood_on(parents) if await self.writer.always_fenced() else None,
         )
 
     async def _adopt(self, step: PlannedStep, node: Checkpoint) -> None:

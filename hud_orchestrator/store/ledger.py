@@ -22,7 +22,7 @@ import json
 import sqlite3
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -202,9 +202,12 @@ class Ledger:
     async def checkpoints(self, *, strays: bool = True) -> set[str]:
         """Every checkpoint that a step which is over accounts for: its own, and *strays* that it has seen."""
         found = await self._database.read(
-            "SELECT checkpoint AS id FROM steps WHERE checkpoint IS NOT NULL"
-            " UNION SELECT stray.value FROM steps, json_each(steps.strays) AS stray WHERE ?",
+            # As the indices have them: it is asked at every step, and the rows of steps are long.
+            "SELECT checkpoint AS id FROM steps"
+            " WHERE state IN ('applied', 'rolled_back') AND checkpoint IS NOT NULL UNION ALL"
+            " SELECT stray.value FROM steps, json_each(strays) AS stray WHERE strays <> '[]' AND ?",
             strays,
+            quick=True,
         )
         return {row["id"] for row in found}
 
@@ -217,14 +220,17 @@ class Ledger:
         )
         return int(row["count"])
 
-    async def stood_on(self) -> set[str | None]:
-        """Heads on which a call of this run may have made a checkpoint."""
-        found = await self._database.read(
-            "SELECT DISTINCT head_before FROM steps JOIN calls ON calls.step = steps.id"
-            " WHERE kind = 'optim_step' AND (ending IS NULL OR ending = 'confirmed')",
-            quick=True,
-        )
-        return {row["head_before"] for row in found}
+    async def stood_on(self, heads: Collection[str | None]) -> set[str | None]:
+        """Those of *heads* on which a call of this run may have made a checkpoint."""
+
+        def look(connection: sqlite3.Connection) -> set[str | None]:
+            called = (
+                "SELECT 1 FROM steps JOIN calls ON calls.step = steps.id WHERE head_before IS ?"
+                " AND kind = 'optim_step' AND (ending IS NULL OR ending = 'confirmed') LIMIT 1"
+            )
+            return {head for head in heads if connection.execute(called, (head,)).fetchone()}
+
+        return await self._database.look(look, quick=True)
 
     async def given_up(self, number: int) -> set[int]:
         """The groups of the last attempt at a step, if that was given up."""

@@ -83,6 +83,7 @@ CREATE UNIQUE INDEX one_step_in_hand ON steps (state) WHERE state = 'planned';
 CREATE INDEX steps_by_head ON steps (head_before);
 -- A checkpoint is the work of one step.
 CREATE UNIQUE INDEX one_step_per_checkpoint ON steps (checkpoint) WHERE state IN ('applied', 'rolled_back');
+CREATE INDEX steps_with_strays ON steps (strays) WHERE strays <> '[]';
 
 -- Written before each training call. No ending means that the outcome is unknown.
 CREATE TABLE calls (

@@ -6,6 +6,8 @@ DROP TRIGGER a_call_ends_once;
 DROP TRIGGER a_step_ends_once;
 DROP TRIGGER a_group_ends_once;
 
+CREATE INDEX steps_with_strays ON steps (strays) WHERE strays <> '[]';
+
 -- What must never be is refused here, whatever asks for it. A step begins in hand, after the last one that is
 -- over and on the head that this one left, ...
 CREATE TRIGGER a_step_begins_in_hand BEFORE INSERT ON steps
