@@ -41,9 +41,11 @@ def ledger(database: Database) -> Ledger:
     return Ledger(database)
 
 
-async def plan(ledger: Ledger, number: int = 1, *, groups: tuple[int, ...] = ()) -> int:
+async def plan(
+    ledger: Ledger, number: int = 1, *, groups: tuple[int, ...] = (), head: str | None = None
+) -> int:
     return await ledger.plan(
-        number, groups=groups, digest="d", head_before=None, learning_rate=1e-3, metrics={"reward_mean": 0.5}
+        number, groups=groups, digest="d", head_before=head, learning_rate=1e-3, metrics={"reward_mean": 0.5}
     )
 
 
@@ -150,6 +152,23 @@ async def test_what_is_over_ends_once_and_is_not_called_for_again(ledger: Ledger
         async with ledger.one_shot("forward_backward", plan=first):
             raise AssertionError("the body must not run")
     assert await ledger.checkpoints() == {"c1"}
+
+
+async def test_the_ledger_says_what_its_steps_made_and_saw_and_on_which_heads_they_were_called_for(
+    ledger: Ledger,
+) -> None:
+    lost = await plan(ledger)
+    await called(ledger, lost)
+    await ledger.abandoned(lost, detail="lost", strays=["theirs"])
+    first = await plan(ledger)
+    await called(ledger, first)
+    await ledger.applied(first, checkpoint="c1", metrics={}, trained=[])
+    await plan(ledger, 2, head="c1")  # and not called
+
+    assert await ledger.checkpoints() == {"c1", "theirs"}
+    assert await ledger.checkpoints(strays=False) == {"c1"}
+    assert await ledger.stood_on([None, "c1", "theirs"]) == {None}
+    assert await ledger.stood_on(["c1"]) == set()
 
 
 async def test_who_is_cancelled_leaves_no_row_of_a_call_that_was_never_sent(
