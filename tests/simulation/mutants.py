@@ -87,11 +87,6 @@ MUTANTS = {
         "        active = head(tree)\n",
         "        tree = await self.catalog.checkpoints(self.model_id)\n        node = active = head(tree)\n",
     ),
-    "hurry_where_no_head_can_be_set_back": Mutant(
-        "settling",
-        "hurries = cut and step.head_before is not None and step.checkpoint is None",
-        "hurries = cut",
-    ),
     "take_an_answer_for_proof": Mutant(
         "settling", "if (wrong := flaw(node, claim)) is not None:", "if wrong := None:"
     ),
