@@ -61,7 +61,7 @@ async def test_the_sdks_agent_drives_an_environment_that_it_leases_here(slug: st
 async def test_a_hosted_rollout_that_the_sdk_gives_up_is_cancelled_here(slug: str, agent_of: Agents) -> None:
     agent = await asyncio.to_thread(agent_of, slug, max_steps=1, timeout_seconds=1)
 
-    job = await rows("slow", 1).run(agent, runtime=HostedRuntime(poll_interval=0.1), rollout_timeout=3)
+    job = await rows("slow", 1).run(agent, runtime=HostedRuntime(poll_interval=0.1), rollout_timeout=8)
     [run] = job.runs
     state = PlatformClient.from_settings().get(f"/trace/{run.trace_id}", dict)
 
