@@ -151,6 +151,21 @@ def test_a_list_of_checkpoints_that_lags_is_waited_for(story: Story, lag_s: floa
     story.check()
 
 
+def test_a_lost_first_step_is_waited_for_where_the_list_lags_as_no_head_can_be_set_back(
+    tmp_path: Path,
+) -> None:
+    story = Story(tmp_path, leases=True)
+
+    def lags(request: Request) -> str | None:
+        story.service.list_lag_s = 20.0
+        return "failed_after" if (request.name, request.nth) == ("optim-step", 1) else None
+
+    assert story.live(lags).code == ExitCode.DONE
+    assert [line["step"] for line in story.events("step.adopted")] == [1]
+    assert story.events("step.abandoned") == []
+    story.check()
+
+
 def test_a_list_that_lags_for_longer_than_it_is_waited_for_is_nobodys_doing(story: Story) -> None:
     def lags(request: Request) -> None:
         if (request.name, request.nth) == ("optim-step", 2):
