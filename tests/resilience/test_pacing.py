@@ -63,6 +63,14 @@ async def test_while_a_gateway_asks_for_quiet_nobody_asks_it_anything() -> None:
     assert len(server.refused) == at_once
 
 
+async def trouble_of(gateway: PacedGateway) -> str:
+    """What it waits for, as soon as it has some."""
+    while True:
+        if gateway.trouble is not None:
+            return gateway.trouble
+        await anyio.sleep(0.05)
+
+
 async def test_a_gateway_that_went_away_is_tried_by_one_at_a_time_until_it_is_back() -> None:
     port = free_port()
     server, done = FakeGateway(service_s=0.01), anyio.Event()
@@ -75,9 +83,7 @@ async def test_a_gateway_that_went_away_is_tried_by_one_at_a_time_until_it_is_ba
         with anyio.fail_after(60), capture_logs() as logs:
             async with anyio.create_task_group() as crowd:
                 crowd.start_soon(ask_all)
-                while gateway.trouble is None:
-                    await anyio.sleep(0.05)
-                assert "cannot connect" in gateway.trouble
+                assert "cannot connect" in await trouble_of(gateway)
                 async with server.listening(port):
                     await done.wait()
 
