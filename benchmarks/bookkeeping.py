@@ -53,6 +53,7 @@ from hud_orchestrator.records import Ending, Rollout, Step, Task
 from hud_orchestrator.seams import Edges
 from hud_orchestrator.store import store
 from hud_orchestrator.store.database import Database, Disk, RealDisk
+from hud_orchestrator.store.journal import Journal
 from hud_orchestrator.store.trajectories import Judged, Trajectories
 
 T = TypeVar("T")
@@ -256,6 +257,10 @@ class WatchedDisk:
         """Open or create the file."""
         return self._disk.open(path)
 
+    def journal(self, path: Path) -> Journal:
+        """Open or create a journal."""
+        return self._disk.journal(path)
+
     async def run(self, work: Callable[[], T], *, quick: bool) -> T:
         """Run *work*, and watch."""
         began, stage = time.perf_counter(), anyio.get_current_task().name
@@ -301,6 +306,10 @@ class SomeSteps:
         memory = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
         self._both = Either(self, self.watched.open(path), memory)
         return cast("sqlite3.Connection", self._both)
+
+    def journal(self, path: Path) -> Journal:
+        """Of what the steps with a store note."""
+        return self.watched.journal(path)
 
     def tell_the_other(self) -> None:
         """Tell the one that the step in hand does not have what the other has noted of steps."""

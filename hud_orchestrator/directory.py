@@ -2,6 +2,7 @@
 
 config.yaml        the resolved run file, without secrets
 store.db           ledger, rollouts, steps, evaluations (SQLite)
+store.db-noted     what was graded and is no row of it yet; there while a run goes on, or when it was killed
 metrics.jsonl      a line per step and per evaluation
 summary.json       how the run stands, written at every end
 run.log            every log line as JSON

@@ -223,7 +223,7 @@ class Rollout:
     @property
     def num_tokens(self) -> int:
         """Tokens sampled here, over all turns."""
-        return sum(len(sample.output_token_ids) for sample in self.samples)
+        return sum([len(sample.output_token_ids) for sample in self.samples])
 
     @property
     def has_tokens(self) -> bool:

@@ -128,6 +128,7 @@ async def run_pipeline(pipeline: Pipeline) -> None:
     async with rollouts_out, batches, batches_out, steps, steps_out, create_task_group() as stages:
         stages.start_soon(sample, name="sampling")
         stages.start_soon(judge, name="collect")
+        stages.start_soon(pipeline.store.trajectories.keep_up, name="rows")
         stages.start_soon(partial(
             train, batches_out, steps, trainer=pipeline.trainer, last_step=run.run.steps, drain=drain
         ), name="train")  # fmt: skip

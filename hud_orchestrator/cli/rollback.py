@@ -54,7 +54,7 @@ def rollback(
         from hud_orchestrator.store.database import Database
         from hud_orchestrator.store.store import Store
 
-        database = Database(directory / "store.db", migrates=False)
+        database = Database(directory / "store.db", holds=False)
         try:
             store = Store.over(database)
             before = await store.rollbacks.asked()

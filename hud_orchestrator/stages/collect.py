@@ -1,8 +1,8 @@
 """Rollouts become groups, groups become batches; what does not train ends here, with a reason.
 
 What has arrived is written down before anything else becomes of it, so that a kill costs the attempts in
-flight and those of the last few milliseconds. Rollouts that arrive together share a transaction with the
-groups that they make whole.
+flight and those of the last few milliseconds. Rollouts that arrive together share a record with the groups
+that they make whole.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hud_orchestrator.store.trajectories import Judged, Trajectories
 from hud_orchestrator.streams import offer, offered
 
 GATHER_S = 0.01
-"""Seconds that a rollout waits for others to be written with: a transaction costs more than its rows."""
+"""Seconds that a rollout waits for others to be written with: a record costs more than what is in it."""
 
 log = get_logger()
 

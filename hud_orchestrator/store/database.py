@@ -3,6 +3,9 @@
 What may be lost in a power cut without harm does not wait for the disk: it survives the end of the process,
 and reaches the disk with the next commit that does wait, as all of them go to one file in their order.
 
+What comes by the dozen and is not looked at before long is noted in a journal beside the file, which survives
+the end of the process too, and becomes rows at the beginning of the next piece of work.
+
 The event loop does it itself: a commit takes a millisecond, and to hand it to a thread and back is to wait
 for whatever else the loop has to do. On a disk that lets it wait, threads do it.
 """
@@ -12,16 +15,18 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 import anyio
 import anyio.to_thread
+import msgspec
 
-from hud_orchestrator.errors import StateError, StateUnwritable
+from hud_orchestrator.errors import OrchestratorError, StateError, StateUnwritable
 from hud_orchestrator.logs import get_logger
+from hud_orchestrator.store.journal import Journal
 
 T = TypeVar("T")
 
@@ -37,6 +42,18 @@ _SYNCHRONOUS: dict[Survives, str] = {"power cut": "FULL", "kill": "NORMAL"}
 _CHECKPOINT_PAGES: dict[Survives, int] = {"power cut": 1000, "kill": 0}
 """Of the write-ahead log, when a commit folds it into the file, which waits for the disk; 0: never."""
 
+NOTED_BYTES = 2**18
+"""Of the journal, when what is noted becomes rows without waiting for other work."""
+
+ROWS_AFTER_S = 1.0
+"""Seconds that what is noted may be missing for who looks at the file from outside."""
+
+Statement = tuple[str, Sequence[tuple[Any, ...]]]
+"""SQL, and the parameters of every time that it is to be run."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[Statement]).decode
+
 SLOW_S = 0.02
 """Seconds that work may keep the event loop from everything else."""
 
@@ -49,6 +66,10 @@ class Disk(Protocol):
 
     def open(self, path: Path) -> sqlite3.Connection:
         """Open or create the file, without transactions of the driver's own."""
+        ...
+
+    def journal(self, path: Path) -> Journal:
+        """Open or create a journal."""
         ...
 
     async def run(self, work: Callable[[], T], *, quick: bool) -> T:
@@ -68,6 +89,10 @@ class RealDisk:
     def open(self, path: Path) -> sqlite3.Connection:
         """Open or create the file."""
         return sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+
+    def journal(self, path: Path) -> Journal:
+        """Open or create a journal."""
+        return Journal(path)
 
     async def run(self, work: Callable[[], T], *, quick: bool) -> T:
         """Run *work*. Not abandoned on cancellation: a commit under way is waited for."""
@@ -97,13 +122,14 @@ class RealDisk:
 class Database:
     """Run SQL, one transaction at a time."""
 
-    def __init__(self, path: Path, *, disk: Disk | None = None, migrates: bool = True) -> None:
+    def __init__(self, path: Path, *, disk: Disk | None = None, holds: bool = True) -> None:
         """Open or create the file.
 
         Args:
             path: of the file.
             disk: what opens it and runs the SQL.
-            migrates: whether a store of an earlier version is brought up to date: only by who holds the run.
+            holds: whether the run is held: only who holds it brings a store of an earlier version up to date,
+                and makes rows of what was noted before the end of whoever held it last.
 
         Raises:
             StateUnwritable: the file cannot be written.
@@ -113,14 +139,18 @@ class Database:
         disk = disk or RealDisk()
         self._run = disk.run
         self._survives: Survives = "power cut"
+        self._noted: list[Statement] = []
+        """What is in the journal and not in the file."""
+        self._journal: Journal | None = None
+        self._noting = anyio.Event()
         with _explained(path):
             self._connection = disk.open(path)
             self._connection.row_factory = sqlite3.Row
             try:
-                self._prepare(migrates=migrates)
+                self._prepare(disk if holds else None)
             except BaseException:
                 # Left to the collector, it would go on holding a file that nobody uses.
-                self._connection.close()
+                self._let_go()
                 raise
 
     async def write(self, sql: str, *parameters: object, survives: Survives = "power cut") -> None:
@@ -144,12 +174,50 @@ class Database:
         """Run *work* in one transaction: all of it is kept when this returns, or none of it."""
         return await self._run(lambda: self._transact(work, survives), quick=True)
 
+    async def note(self, statements: Sequence[Statement]) -> None:
+        """Keep from a kill what *statements* do; they are run before whatever else is done or looked at.
+
+        A kill may have them run twice: the second time they change nothing.
+        """
+        await self._run(lambda: self._note(statements), quick=True)
+        self._noting.set()
+
+    async def keep_up(self) -> None:
+        """Make rows of what is noted before long, whether or not there is other work."""
+        while True:
+            await self._noting.wait()
+            await anyio.sleep(ROWS_AFTER_S)
+            self._noting = anyio.Event()
+            await self.look(lambda _: None, quick=True)
+
     def close(self) -> None:
-        """Fold the write-ahead log into the file and close it."""
+        """Make rows of what is noted, fold the write-ahead log into the file and close it."""
+        # What cannot be written now, the next one who holds the run finds in the journal.
+        with suppress(OrchestratorError):
+            self._make_rows()
+        self._let_go()
+
+    def _let_go(self) -> None:
         self._connection.close()
+        if self._journal is not None:
+            self._journal.close()
+
+    def _note(self, statements: Sequence[Statement]) -> None:
+        assert self._journal is not None, "only who holds a run notes something"
+        with _explained(self.path):
+            self._journal.append(_encode(statements))
+            self._noted += statements
+            if self._journal.size >= NOTED_BYTES:
+                self._make_rows()
+
+    def _make_rows(self, survives: Survives = "kill") -> None:
+        """Make rows of what is noted."""
+        if self._noted:
+            self._transact(lambda _: None, survives)
 
     def _looked(self, work: Callable[[sqlite3.Connection], T]) -> T:
         with _explained(self.path):
+            self._make_rows()
             return work(self._connection)
 
     def _transact(self, work: Callable[[sqlite3.Connection], T], survives: Survives) -> T:
@@ -160,6 +228,8 @@ class Database:
                 self._survives = survives
             self._connection.execute("BEGIN IMMEDIATE")
             try:
+                for statement in self._noted:
+                    rows(self._connection, *statement)
                 result = work(self._connection)
                 self._connection.execute("COMMIT")
             except BaseException:
@@ -167,18 +237,37 @@ class Database:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+            if self._noted:
+                self._forget()
             return result
 
-    def _prepare(self, *, migrates: bool) -> None:
+    def _forget(self) -> None:
+        """What was noted has become rows."""
+        self._noted.clear()
+        if self._journal is not None:
+            self._journal.clear()
+
+    def _prepare(self, disk: Disk | None) -> None:
+        """Set the connection up; with a *disk*, as the one who holds the run."""
         version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-        self._refuse(version, migrates=migrates)
+        self._refuse(version, migrates=disk is not None)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
+        if disk is not None:
+            self._read_back(disk.journal(self.path.with_name(f"{self.path.name}-noted")), version)
         if version == 0:
             self._run_script("schema.sql", SCHEMA_VERSION)
         elif version < SCHEMA_VERSION:
             self._migrate(version)
         self._connection.execute("PRAGMA foreign_keys = ON")
+
+    def _read_back(self, journal: Journal, version: int) -> None:
+        """Make rows of what was noted when the last one who held the run was killed."""
+        self._journal = journal
+        if version > 0:
+            self._noted = [statement for record in journal.records() for statement in _decode(record)]
+            self._make_rows("power cut")
+        journal.clear()
 
     def _refuse(self, version: int, *, migrates: bool) -> None:
         """Look whether the file is one to work with, before anything of it is changed."""
@@ -224,6 +313,10 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except sqlite3.IntegrityError:
         raise
+    except OSError as error:
+        raise StateUnwritable(
+            f"{path}: cannot be written: {error.strerror}; free some space or mend permissions"
+        ) from error
     except sqlite3.DatabaseError as error:
         # A table or a column that is missing is an operational error to SQLite, like a full disk.
         if isinstance(error, sqlite3.OperationalError) and not str(error).startswith("no such "):

@@ -28,7 +28,7 @@ from hud_orchestrator.records import (
     Visit,
 )
 from hud_orchestrator.steps import EpisodeStep
-from hud_orchestrator.store.database import Database, rows
+from hud_orchestrator.store.database import Database
 
 COLUMNS = (
     "group_number", "member", "trace_id", "outcome", "reward", "grade", "num_tokens",
@@ -40,6 +40,8 @@ ADD_ROLLOUT = (
 )
 BEGIN_GROUP = "INSERT INTO groups (number, task, size) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 JUDGE_GROUP = "UPDATE groups SET ending = ?, step = ?, rewards = ? WHERE number = ? AND ending IS NULL"
+
+END_GROUP = "UPDATE groups SET ending = ?, step = ? WHERE number = ? AND ending IS NULL"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +88,7 @@ class Trajectories:
         """Groups of which a row is there, and that are not whole yet; and their members that are there."""
 
     async def keep(self, rollouts: Sequence[Rollout], *, groups: Sequence[Judged] = ()) -> None:
-        """Write members of groups that are not whole yet, and *groups* that are, all or nothing of it."""
+        """Note members of groups that are not whole yet, and *groups* that are, all or nothing of it."""
         wholes = [rollout for judged in groups for rollout in judged.group.rollouts]
         new = [
             one
@@ -98,13 +100,9 @@ class Trajectories:
         tickets = {one.ticket.group: one.ticket for one in new if one.ticket.group not in self._begun}
         begun, members = [_group_row(one) for one in tickets.values()], [_rollout_row(one) for one in new]
         verdicts = [judged.row for judged in groups]
-
-        def write(connection: sqlite3.Connection) -> None:
-            rows(connection, BEGIN_GROUP, begun)
-            rows(connection, JUDGE_GROUP, verdicts)
-            rows(connection, ADD_ROLLOUT, members)
-
-        await self._database.transaction(write, survives="kill")
+        await self._database.note(
+            [(BEGIN_GROUP, begun), (JUDGE_GROUP, verdicts), (ADD_ROLLOUT, members)]
+        )
         for one in new:
             self._begun.setdefault(one.ticket.group, set()).add(one.ticket.member)
         for judged in groups:
@@ -114,15 +112,13 @@ class Trajectories:
         """Write one whole group."""
         await self.keep([], groups=[Judged(group=group, ending=ending, step=step)])
 
+    async def keep_up(self) -> None:
+        """Have what was noted in the store before long, for who looks at it from outside."""
+        await self._database.keep_up()
+
     async def end(self, number: int, *, ending: Ending, step: int | None) -> None:
         """Say how a group ended that was written without an ending."""
-        await self._database.write(
-            "UPDATE groups SET ending = ?, step = ? WHERE number = ? AND ending IS NULL",
-            ending,
-            step,
-            number,
-            survives="kill",
-        )
+        await self._database.note([(END_GROUP, [(ending, step, number)])])
 
     async def unended(self) -> list[Group]:
         """Groups that were never trained on, in order: finished ones, and what is kept of others."""
@@ -223,8 +219,8 @@ def _rollout_row(rollout: Rollout) -> tuple[object, ...]:
         rollout.reward,
         None if rollout.grade is None else _grade(rollout.grade),
         rollout.num_tokens,
-        min(versions, default=None),
-        max(versions, default=None),
+        min(versions) if versions else None,
+        max(versions) if versions else None,
         rollout.remote,
         _document(rollout),
     )

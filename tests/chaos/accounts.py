@@ -81,10 +81,6 @@ class Accounts:
         try:
             self._groups_are_as_they_were(connection)
             rows = connection.execute(GRADES).fetchall()
-        except sqlite3.OperationalError as error:
-            if "no such table" not in str(error):  # killed before its first transaction
-                raise
-            rows = []
         finally:
             connection.close()
         self.deaths.append(

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import yaml
 
+from hud_orchestrator.store.database import Database
 from tests.chaos.disk import Disk
 from tests.chaos.port import Port
 from tests.chaos.processes import CommandDaemon, Daemon, ForkedDaemon, ForkedService, gone, send
@@ -159,6 +160,8 @@ class World:
         for path in self.run_directory.glob("store.db*"):
             if not path.name.endswith("-shm"):
                 shutil.copy(path, copy / path.name)
+        # As the next one who holds the run does, make rows of what was only noted.
+        Database(copy / "store.db").close()
         connection = sqlite3.connect(copy / "store.db")
         connection.row_factory = sqlite3.Row
         return connection

@@ -26,6 +26,9 @@ MINUTE = 60.0
 LIVES = 1000
 """Starts of the daemon after which a run counts as one that never ends."""
 
+FULL = ("disk is full", "No space left on device")
+"""Said where there is no room, by SQLite or by the system."""
+
 UNGRADED = "no held-out attempt was graded"
 """Said where the graders of an evaluation have failed, all of them."""
 
@@ -142,7 +145,7 @@ class Daemon:
         fatal = end.code in (ExitCode.RUN_FAILED, ExitCode.KEY_REFUSED) and told
         if not (self.over or fatal or end.code in RESTARTED):
             raise Broken(f"ended with code {end.code}: {said or repr(end.error)}") from end.error
-        if end.code == ExitCode.STATE_UNWRITABLE and "disk is full" not in said:
+        if end.code == ExitCode.STATE_UNWRITABLE and not any(text in said for text in FULL):
             raise Broken(f"does not say that the disk is full: {said}") from end.error
         if self.lives >= LIVES:
             raise Broken(f"{LIVES} lives were not enough; the last ended with {end}") from end.error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,10 +12,13 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal, TypeVar
 
+from hud_orchestrator.store.journal import Journal
+
 T = TypeVar("T")
 
 WAL = "store.db-wal"
-KEPT = ("store.db", WAL)
+JOURNAL = "store.db-noted"
+KEPT = ("store.db", WAL, JOURNAL)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,6 +36,10 @@ class SimulatedDisk:
     """Bytes of the write-ahead log that survive the death."""
     unsynced: int | None = None
     """Where in it begins what a power cut may cost."""
+    noted: bytes | None = None
+    """What is in the journal after the death, if that came while something was written."""
+    cleared: bytes = b""
+    """What it had when it was cleared, which a power cut may bring back."""
     connection: sqlite3.Connection | None = None
     kept: dict[str, bytes] = field(default_factory=dict)
 
@@ -40,6 +49,10 @@ class SimulatedDisk:
         connection.disk = self
         return connection
 
+    def journal(self, path: Path) -> Journal:
+        """Open or create a journal."""
+        return _Journal(path, self)
+
     async def run(self, work: Callable[[], T], *, quick: bool) -> T:
         """Run *work*, unless the process dies before, or while its commit is written."""
         await asyncio.sleep(0)
@@ -48,16 +61,24 @@ class SimulatedDisk:
         how = self.at_work()
         if how is None:
             return work()
-        before = self.wal_size()
+        before, had = self.wal_size(), self.journal_bytes()
         place = self.rng.choice(("before", "during", "after"))
         if place != "before":
             work()
-        after = self.wal_size()
-        # In the middle of a commit, a part of it has been written.
-        survives = before + int((after - before) * self.rng.random()) if place == "during" else after
-        if how == "power cut" and self.unsynced is not None:
-            survives = min(survives, self.unsynced + int((after - self.unsynced) * self.rng.random()))
-        self.torn, self.dead = survives, True
+        after, has = self.wal_size(), self.journal_bytes()
+        survives, noted = after, has
+        if place == "during" and after == before:
+            # In the middle of a record, a part of it has been written.
+            noted = has[: len(had) + int((len(has) - len(had)) * self.rng.random())]
+        elif place == "during":
+            # In the middle of a commit too, and the journal is cleared only when that is over.
+            survives, noted = self.rng.choice((before + int((after - before) * self.rng.random()), after)), had
+        if how == "power cut":
+            if self.unsynced is not None:
+                survives = min(survives, self.unsynced + int((after - self.unsynced) * self.rng.random()))
+            noted = self.rng.choice((noted, self.cleared))
+            noted = noted[: int(len(noted) * self.rng.random())]
+        self.torn, self.noted, self.dead = survives, noted, True
         self.killed()
         return await asyncio.Event().wait()  # type: ignore[return-value]
 
@@ -72,6 +93,8 @@ class SimulatedDisk:
             path = self.directory / name
             if path.exists():
                 self.kept[name] = path.read_bytes()
+        if self.noted is not None:
+            self.kept[JOURNAL] = self.noted
         if self.connection is not None:
             self.connection.close()
 
@@ -89,6 +112,30 @@ class SimulatedDisk:
             return (self.directory / WAL).stat().st_size
         except FileNotFoundError:
             return 0
+
+
+    def journal_bytes(self) -> bytes:
+        """What is noted."""
+        path = self.directory / JOURNAL
+        return path.read_bytes() if path.exists() else b""
+
+
+class _Journal(Journal):
+    """Has no room when its disk has none, and remembers what it had."""
+
+    def __init__(self, path: Path, disk: SimulatedDisk) -> None:
+        super().__init__(path)
+        self._disk = disk
+
+    def append(self, record: bytes) -> None:
+        if self._disk.full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        super().append(record)
+
+    def clear(self) -> None:
+        if self.size:
+            self._disk.cleared = self._disk.journal_bytes()
+        super().clear()
 
 
 class _Connection(sqlite3.Connection):

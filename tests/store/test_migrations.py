@@ -117,7 +117,7 @@ def test_who_does_not_hold_the_run_leaves_an_older_store_as_it_is(tmp_path: Path
     before = path.read_bytes()
 
     with pytest.raises(StateError, match="version 2"):
-        Database(path, migrates=False)
+        Database(path, holds=False)
 
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,194 @@
+"""What is kept of rollouts between the moment that they are graded and the moment that they are rows."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from random import Random
+
+import anyio
+import pytest
+
+from hud_orchestrator.errors import StateUnwritable
+from hud_orchestrator.records import Ending
+from hud_orchestrator.store.database import NOTED_BYTES, Database
+from hud_orchestrator.store.journal import FRAME, Journal
+from hud_orchestrator.store.ledger import Ledger
+from hud_orchestrator.store.trajectories import Trajectories
+from tests.builders import group
+from tests.simulation.clock import Clock, VirtualLoop
+
+COUNT = "SELECT count(*) FROM kept_rollouts"
+
+
+def outside(path: Path, sql: str = COUNT) -> list[tuple[object, ...]]:
+    """What somebody sees who opens the file meanwhile."""
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def as_it_lies(directory: Path, to: Path, change: Callable[[bytes], bytes] = lambda noted: noted) -> Path:
+    """A copy of the files, as a kill would leave them; *change* is what became of the journal."""
+    shutil.rmtree(to, ignore_errors=True)
+    shutil.copytree(directory, to)
+    journal = to / "store.db-noted"
+    journal.write_bytes(change(journal.read_bytes()))
+    return to / "store.db"
+
+
+async def unended(path: Path) -> list[int]:
+    """Numbers of the groups that the next one who holds the run finds."""
+    with closing(Database(path)) as database:
+        return [one.number for one in await Trajectories(database).unended()]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    directory = tmp_path / "run"
+    directory.mkdir()
+    return directory
+
+
+async def test_what_is_kept_is_found_after_a_kill_although_it_is_no_row_yet(
+    run: Path, tmp_path: Path
+) -> None:
+    with closing(Database(run / "store.db")) as database:
+        trajectories = Trajectories(database)
+        await trajectories.keep(group(1).rollouts[:1])
+        await trajectories.add(group(2), ending=None)
+        await trajectories.add(group(3), ending=Ending.NO_SPREAD, step=1)
+
+        assert outside(run / "store.db") == [(0,)]
+        copy = as_it_lies(run, tmp_path / "copy")
+        with closing(Database(copy)) as found:
+            kept = await Trajectories(found).unended()
+            ended = await Trajectories(found).ended()
+        assert [one.rollouts for one in kept] == [group(1).rollouts[:1], group(2).rollouts]
+        assert ended == {3}
+    assert outside(run / "store.db") == outside(copy)
+    assert [path.name for path in run.iterdir()] == ["store.db"]
+
+
+async def test_a_record_that_a_power_cut_has_torn_is_dropped_and_those_before_it_are_not(
+    run: Path, tmp_path: Path
+) -> None:
+    with closing(Database(run / "store.db")) as database:
+        for number in range(4):
+            await Trajectories(database).add(group(number), ending=None)
+        whole = (run / "store.db-noted").read_bytes()
+        record = FRAME.size + FRAME.unpack_from(whole)[0]
+        rng = Random(0)
+        for _ in range(20):
+            size = rng.randrange(len(whole))
+            copy = as_it_lies(run, tmp_path / "cut", lambda noted, size=size: noted[:size])  # type: ignore[misc]
+            assert await unended(copy) == list(range(size // record))
+            # Blocks that were never written are read as zeros.
+            zeros = as_it_lies(
+                run, tmp_path / "zeros", lambda noted, size=size: noted[:size].ljust(len(noted), b"\0")  # type: ignore[misc]
+            )
+            assert await unended(zeros) == list(range(size // record))
+
+
+async def test_records_that_come_back_after_they_have_become_rows_change_nothing(
+    run: Path, tmp_path: Path
+) -> None:
+    with closing(Database(run / "store.db")) as database:
+        trajectories = Trajectories(database)
+        await trajectories.add(group(1), ending=None)
+        await trajectories.add(group(2), ending=Ending.NO_SPREAD, step=1)
+        noted = (run / "store.db-noted").read_bytes()
+        await trajectories.end(1, ending=Ending.STALE, step=4)
+        plan = await Ledger(database).plan(
+            1, groups=[1], digest="d", head_before=None, learning_rate=1e-3, metrics={}
+        )
+        assert plan == 1
+        before = outside(run / "store.db", "SELECT * FROM groups ORDER BY number")
+
+        copy = as_it_lies(run, tmp_path / "copy", lambda _: noted)
+        assert await unended(copy) == []
+        assert outside(copy, "SELECT * FROM groups ORDER BY number") == before
+
+
+async def test_much_becomes_rows_without_waiting_for_anything_else(run: Path) -> None:
+    with closing(Database(run / "store.db")) as database:
+        number = 0
+        while outside(run / "store.db") == [(0,)]:
+            number += 1
+            await Trajectories(database).add(group(number), ending=None)
+            assert (run / "store.db-noted").stat().st_size < NOTED_BYTES
+        assert (run / "store.db-noted").stat().st_size == 0
+        assert number > 10
+
+
+def test_what_is_noted_is_seen_from_outside_within_seconds(run: Path) -> None:
+    loop = VirtualLoop(Clock())
+
+    async def main() -> None:
+        with closing(Database(run / "store.db")) as database:
+            trajectories = Trajectories(database)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(trajectories.keep_up)
+                for number in range(3):
+                    await trajectories.add(group(number), ending=None)
+                    assert outside(run / "store.db") == [(2 * number,)]
+                    await anyio.sleep(2)  # of the loop's own, virtual time
+                    assert outside(run / "store.db") == [(2 * number + 2,)]
+                tasks.cancel_scope.cancel()
+
+    loop.run_until_complete(main())
+    loop.close()
+
+
+async def test_who_does_not_hold_the_run_leaves_the_journal_alone(run: Path) -> None:
+    with closing(Database(run / "store.db")) as database:
+        await Trajectories(database).add(group(1), ending=None)
+        noted = (run / "store.db-noted").read_bytes()
+
+        with closing(Database(run / "store.db", holds=False)) as other:
+            assert await Trajectories(other).unended() == []
+        assert (run / "store.db-noted").read_bytes() == noted
+        assert await Trajectories(database).unended() == [group(1)]
+
+
+async def test_a_disk_without_room_for_a_record_is_told_and_costs_no_other_record(
+    run: Path, tmp_path: Path
+) -> None:
+    with closing(Database(run / "store.db")) as database:
+        trajectories = Trajectories(database)
+        await trajectories.add(group(1), ending=None)
+        size = (run / "store.db-noted").stat().st_size
+
+        with files_of(size + 100), pytest.raises(StateUnwritable, match=r"store\.db: cannot be written: No sp"):
+            await trajectories.add(group(2), ending=None)
+
+        assert await unended(as_it_lies(run, tmp_path / "copy")) == [1]
+        await trajectories.add(group(3), ending=None)
+        assert await unended(as_it_lies(run, tmp_path / "copy")) == [1, 3]
+
+
+@contextmanager
+def files_of(size: int) -> Iterator[None]:
+    """No file grows beyond *size* bytes: what does not fit is not written, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_journal_of_records_that_are_all_whole_is_read_back(tmp_path: Path) -> None:
+    rng = Random(1)
+    records = [rng.randbytes(rng.choice((0, 1, 100, 70_000))) for _ in range(50)]
+    with closing(Journal(tmp_path / "journal")) as journal:
+        for record in records:
+            journal.append(record)
+    with closing(Journal(tmp_path / "journal")) as journal:
+        assert journal.records() == records
+        journal.clear()
+        assert journal.records() == []
+    assert list(tmp_path.iterdir()) == []
