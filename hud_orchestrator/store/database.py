@@ -4,7 +4,8 @@ What may be lost in a power cut without harm does not wait for the disk: it surv
 and reaches the disk with the next commit that does wait, as all of them go to one file in their order.
 
 What comes by the dozen and is not looked at before long is noted in a journal beside the file, which survives
-the end of the process too, and becomes rows at the beginning of the next piece of work.
+the end of the process too, and becomes rows at the beginning of the next piece of work that may have to do
+with it, or when the daemon waits for something else anyway.
 
 The event loop does it itself: a commit takes a millisecond, and to hand it to a thread and back is to wait
 for whatever else the loop has to do. On a disk that lets it wait, threads do it.
@@ -39,14 +40,14 @@ Survives = Literal["power cut", "kill"]
 
 _SYNCHRONOUS: dict[Survives, str] = {"power cut": "FULL", "kill": "NORMAL"}
 
-_CHECKPOINT_PAGES: dict[Survives, int] = {"power cut": 1000, "kill": 0}
-"""Of the write-ahead log, when a commit folds it into the file, which waits for the disk; 0: never."""
-
-NOTED_BYTES = 2**18
-"""Of the journal, when what is noted becomes rows without waiting for other work."""
+NOTED_BYTES = 2**20
+"""Of the journal, when what is noted becomes rows at once."""
 
 ROWS_AFTER_S = 1.0
 """Seconds that what is noted may be missing for who looks at the file from outside."""
+
+LULL_S = 0.01
+"""Seconds from the beginning of a lull until rows are made in it: what it waits for goes first."""
 
 Statement = tuple[str, Sequence[tuple[Any, ...]]]
 """SQL, and the parameters of every time that it is to be run."""
@@ -142,7 +143,7 @@ class Database:
         self._noted: list[Statement] = []
         """What is in the journal and not in the file."""
         self._journal: Journal | None = None
-        self._noting = anyio.Event()
+        self._noting, self._lull = anyio.Event(), anyio.Event()
         with _explained(path):
             self._connection = disk.open(path)
             self._connection.row_factory = sqlite3.Row
@@ -153,9 +154,13 @@ class Database:
                 self._let_go()
                 raise
 
-    async def write(self, sql: str, *parameters: object, survives: Survives = "power cut") -> None:
-        """Run one statement and commit it."""
-        await self.transaction(lambda connection: connection.execute(sql, parameters), survives=survives)
+    async def write(
+        self, sql: str, *parameters: object, survives: Survives = "power cut", apart: bool = False
+    ) -> None:
+        """Run one statement and commit it; see :meth:`transaction`."""
+        await self.transaction(
+            lambda connection: connection.execute(sql, parameters), survives=survives, apart=apart
+        )
 
     async def read(self, sql: str, *parameters: object, quick: bool = False) -> list[sqlite3.Row]:
         """All rows of a query; see :meth:`look`."""
@@ -164,37 +169,51 @@ class Database:
     async def look(self, work: Callable[[sqlite3.Connection], T], *, quick: bool = False) -> T:
         """Run *work*, which may read as often as it wants to, and writes nothing.
 
-        It is *quick* if it takes no longer than a commit.
+        It is *quick* if it takes no longer than a commit, and asks for nothing that may only be noted.
         """
-        return await self._run(lambda: self._looked(work), quick=quick)
+        return await self._run(lambda: self._looked(work, apart=quick), quick=quick)
 
     async def transaction(
-        self, work: Callable[[sqlite3.Connection], T], *, survives: Survives = "power cut"
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        *,
+        survives: Survives = "power cut",
+        apart: bool = False,
     ) -> T:
-        """Run *work* in one transaction: all of it is kept when this returns, or none of it."""
-        return await self._run(lambda: self._transact(work, survives), quick=True)
+        """Run *work* in one transaction: all of it is kept when this returns, or none of it.
+
+        With what is noted by then, which survives the same; *apart* is what has nothing to do with that.
+        """
+        return await self._run(lambda: self._transact(work, survives, apart=apart), quick=True)
 
     async def note(self, statements: Sequence[Statement]) -> None:
-        """Keep from a kill what *statements* do; they are run before whatever else is done or looked at.
+        """Keep from a kill what *statements* do; they are run before whatever may have to do with it.
 
         A kill may have them run twice: the second time they change nothing.
         """
         await self._run(lambda: self._note(statements), quick=True)
         self._noting.set()
 
+    def lull(self) -> None:
+        """Tell that the daemon is about to wait for something, so that rows cost nobody any time."""
+        if self._noted:
+            self._lull.set()
+
     async def keep_up(self) -> None:
-        """Make rows of what is noted before long, whether or not there is other work."""
+        """Make rows of what is noted in the next lull, and before long in any case."""
         while True:
             await self._noting.wait()
-            await anyio.sleep(ROWS_AFTER_S)
-            self._noting = anyio.Event()
-            await self.look(lambda _: None, quick=True)
+            with anyio.move_on_after(ROWS_AFTER_S):
+                await self._lull.wait()
+                await anyio.sleep(LULL_S)
+            self._noting, self._lull = anyio.Event(), anyio.Event()
+            await self._run(self._make_rows, quick=True)
 
     def close(self) -> None:
         """Make rows of what is noted, fold the write-ahead log into the file and close it."""
         # What cannot be written now, the next one who holds the run finds in the journal.
         with suppress(OrchestratorError):
-            self._make_rows()
+            self._make_rows("power cut")
         self._let_go()
 
     def _let_go(self) -> None:
@@ -208,27 +227,32 @@ class Database:
             self._journal.append(_encode(statements))
             self._noted += statements
             if self._journal.size >= NOTED_BYTES:
-                self._make_rows()
+                self._make_rows("power cut")
 
     def _make_rows(self, survives: Survives = "kill") -> None:
         """Make rows of what is noted."""
         if self._noted:
             self._transact(lambda _: None, survives)
 
-    def _looked(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _looked(self, work: Callable[[sqlite3.Connection], T], *, apart: bool) -> T:
         with _explained(self.path):
-            self._make_rows()
+            if not apart:
+                self._make_rows()
             return work(self._connection)
 
-    def _transact(self, work: Callable[[sqlite3.Connection], T], survives: Survives) -> T:
+    def _transact(
+        self, work: Callable[[sqlite3.Connection], T], survives: Survives, *, apart: bool = False
+    ) -> T:
         with _explained(self.path):
             if survives != self._survives:
                 self._connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[survives]}")
-                self._connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES[survives]}")
                 self._survives = survives
+            if apart and survives == "power cut" and self._noted and self._journal is not None:
+                self._journal.sync()
             self._connection.execute("BEGIN IMMEDIATE")
+            changes = self._connection.total_changes
             try:
-                for statement in self._noted:
+                for statement in () if apart else self._noted:
                     rows(self._connection, *statement)
                 result = work(self._connection)
                 self._connection.execute("COMMIT")
@@ -237,15 +261,14 @@ class Database:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
-            if self._noted:
-                self._forget()
+            if not apart:
+                self._noted.clear()
+            # Only a commit that waits for the disk, which one that changes nothing does not, is followed by
+            # rows that are safe there.
+            waited = survives == "power cut" and self._connection.total_changes > changes
+            if self._journal is not None and waited and not self._noted:
+                self._journal.clear()
             return result
-
-    def _forget(self) -> None:
-        """What was noted has become rows."""
-        self._noted.clear()
-        if self._journal is not None:
-            self._journal.clear()
 
     def _prepare(self, disk: Disk | None) -> None:
         """Set the connection up; with a *disk*, as the one who holds the run."""

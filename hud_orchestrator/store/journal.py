@@ -1,8 +1,7 @@
 """Records that outlive the process from the moment that they are written: a file that is only appended to.
 
 To write one costs a fraction of a transaction, so what arrives by the dozen is put here at once and becomes
-rows later, many at a time. Nothing here waits for the disk: a power cut may cost the last records, and may bring
-back some that were cleared.
+rows later, many at a time. A power cut may cost what was not synced, and may bring back what was cleared.
 """
 
 from __future__ import annotations
@@ -57,10 +56,15 @@ class Journal:
             at += FRAME.size + length
         return found
 
+    def sync(self) -> None:
+        """Wait until the disk has every record."""
+        os.fsync(self._file.fileno())
+
     def clear(self) -> None:
         """Forget every record."""
-        self._file.truncate(0)
-        self.size = 0
+        if self.size:
+            self._file.truncate(0)
+            self.size = 0
 
     def close(self) -> None:
         """Close the file, and leave none where it is empty."""

@@ -118,7 +118,7 @@ class Ledger:
             return cursor.lastrowid
 
         # Synced together with the row of its first call, before which nothing of it happens.
-        return await self._database.transaction(insert, survives="kill")
+        return await self._database.transaction(insert, survives="kill", apart=True)
 
     @asynccontextmanager
     async def one_shot(self, kind: CallKind, *, plan: int) -> AsyncIterator[OpenCall]:
@@ -128,8 +128,11 @@ class Ledger:
         # Who is cancelled sends nothing any more, so there must be no row that says it may have.
         await anyio.lowlevel.checkpoint_if_cancelled()
         await self._database.write(
-            "INSERT INTO calls (id, step, kind, sent_at) VALUES (?, ?, ?, ?)", call, plan, kind, now()
-        )
+            "INSERT INTO calls (id, step, kind, sent_at) VALUES (?, ?, ?, ?)",
+            call, plan, kind, now(),
+            apart=True,
+        )  # fmt: skip
+        self._database.lull()
         try:
             yield opened
         except (RequestRejected, KeyRefused) as error:
@@ -276,7 +279,7 @@ class Ledger:
         await self._database.write(
             "UPDATE calls SET ending = ?, detail = ?, ended_at = ? WHERE id = ?",
             ending, detail, now(), call,
-            survives="kill",
+            survives="kill", apart=True,
         )  # fmt: skip
 
     async def _confirm(self, plan: int, call: OpenCall) -> None:
@@ -293,7 +296,7 @@ class Ledger:
                 connection.execute("UPDATE steps SET metrics = ? WHERE id = ?", (json.dumps(metrics), plan))
 
         # Lost in a power cut, it leaves a call of unknown outcome, which is settled like any other.
-        await self._database.transaction(update, survives="kill")
+        await self._database.transaction(update, survives="kill", apart=True)
 
 
 def _open_step(connection: sqlite3.Connection) -> PlannedStep | None:

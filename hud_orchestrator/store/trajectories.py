@@ -100,9 +100,7 @@ class Trajectories:
         tickets = {one.ticket.group: one.ticket for one in new if one.ticket.group not in self._begun}
         begun, members = [_group_row(one) for one in tickets.values()], [_rollout_row(one) for one in new]
         verdicts = [judged.row for judged in groups]
-        await self._database.note(
-            [(BEGIN_GROUP, begun), (JUDGE_GROUP, verdicts), (ADD_ROLLOUT, members)]
-        )
+        await self._database.note([(BEGIN_GROUP, begun), (JUDGE_GROUP, verdicts), (ADD_ROLLOUT, members)])
         for one in new:
             self._begun.setdefault(one.ticket.group, set()).add(one.ticket.member)
         for judged in groups:

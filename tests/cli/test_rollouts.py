@@ -62,6 +62,7 @@ async def database(place: Path) -> AsyncIterator[Database]:
         if number < 2:
             await taken(store, number + 1, checkpoint=f"c{number + 1}", groups=[number])
     await store.trajectories.add(failed(group(3, rewards=(0.5, 0.0))), ending=Ending.FAILED, step=3)
+    await store.history.set("slug", "it")  # which makes rows of all of it
     yield database
     database.close()
 

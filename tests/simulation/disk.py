@@ -40,6 +40,8 @@ class SimulatedDisk:
     """What is in the journal after the death, if that came while something was written."""
     cleared: bytes = b""
     """What it had when it was cleared, which a power cut may bring back."""
+    synced: int = 0
+    """Bytes of it that a power cut does not cost."""
     connection: sqlite3.Connection | None = None
     kept: dict[str, bytes] = field(default_factory=dict)
 
@@ -61,7 +63,7 @@ class SimulatedDisk:
         how = self.at_work()
         if how is None:
             return work()
-        before, had = self.wal_size(), self.journal_bytes()
+        before, had, synced, unsynced = self.wal_size(), self.journal_bytes(), self.synced, self.unsynced
         place = self.rng.choice(("before", "during", "after"))
         if place != "before":
             work()
@@ -72,12 +74,17 @@ class SimulatedDisk:
             noted = has[: len(had) + int((len(has) - len(had)) * self.rng.random())]
         elif place == "during":
             # In the middle of a commit too, and the journal is cleared only when that is over.
-            survives, noted = self.rng.choice((before + int((after - before) * self.rng.random()), after)), had
+            part = before + int((after - before) * self.rng.random())
+            survives, noted = self.rng.choice((part, after)), had
+        else:
+            synced, unsynced = self.synced, self.unsynced
         if how == "power cut":
-            if self.unsynced is not None:
-                survives = min(survives, self.unsynced + int((after - self.unsynced) * self.rng.random()))
-            noted = self.rng.choice((noted, self.cleared))
-            noted = noted[: int(len(noted) * self.rng.random())]
+            if unsynced is not None:
+                survives = min(survives, unsynced + int((after - unsynced) * self.rng.random()))
+            lost = max(0, len(noted) - synced) * self.rng.random()
+            noted = noted[: len(noted) - int(lost)]
+            if not synced:
+                noted = self.rng.choice((noted, self.cleared))
         self.torn, self.noted, self.dead = survives, noted, True
         self.killed()
         return await asyncio.Event().wait()  # type: ignore[return-value]
@@ -113,7 +120,6 @@ class SimulatedDisk:
         except FileNotFoundError:
             return 0
 
-
     def journal_bytes(self) -> bytes:
         """What is noted."""
         path = self.directory / JOURNAL
@@ -132,9 +138,12 @@ class _Journal(Journal):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         super().append(record)
 
+    def sync(self) -> None:
+        self._disk.synced = self.size
+
     def clear(self) -> None:
         if self.size:
-            self._disk.cleared = self._disk.journal_bytes()
+            self._disk.cleared, self._disk.synced = self._disk.journal_bytes(), 0
         super().clear()
 
 
@@ -150,8 +159,12 @@ class _Connection(sqlite3.Connection):
         elif sql == "COMMIT":
             if self.disk.full:
                 raise sqlite3.OperationalError("database or disk is full")
-            if self.synced:
+            before = self.disk.wal_size()
+            done = super().execute(sql, *parameters)
+            # What changes nothing does not wait for the disk.
+            if self.synced and self.disk.wal_size() > before:
                 self.disk.unsynced = None
             elif self.disk.unsynced is None:
-                self.disk.unsynced = self.disk.wal_size()
+                self.disk.unsynced = before
+            return done
         return super().execute(sql, *parameters)

@@ -52,8 +52,11 @@ MUTANTS = {
     "write_the_row_after_the_call": Mutant(
         "store.ledger",
         """        await self._database.write(
-            "INSERT INTO calls (id, step, kind, sent_at) VALUES (?, ?, ?, ?)", call, plan, kind, now()
-        )
+            "INSERT INTO calls (id, step, kind, sent_at) VALUES (?, ?, ?, ?)",
+            call, plan, kind, now(),
+            apart=True,
+        )  # fmt: skip
+        self._database.lull()
         try:
             yield opened
 """,
@@ -63,6 +66,13 @@ MUTANTS = {
                 "INSERT INTO calls (id, step, kind, sent_at) VALUES (?, ?, ?, ?)", call, plan, kind, now()
             )
 """,
+    ),
+    "read_nothing_back": Mutant("store.database", "in journal.records() for", "in journal.records()[:0] for"),
+    "call_before_the_disk_has_what_is_trained_on": Mutant(
+        "store.database", "                self._journal.sync()\n", "                pass\n"
+    ),
+    "clear_the_journal_before_the_disk_has_its_rows": Mutant(
+        "store.database", 'waited = survives == "power cut" and ', "waited = True or "
     ),
     "end_the_groups_in_another_transaction": Mutant(
         "store.ledger",

@@ -17,7 +17,6 @@ from hud_orchestrator.errors import StateUnwritable
 from hud_orchestrator.records import Ending
 from hud_orchestrator.store.database import NOTED_BYTES, Database
 from hud_orchestrator.store.journal import FRAME, Journal
-from hud_orchestrator.store.ledger import Ledger
 from hud_orchestrator.store.trajectories import Trajectories
 from tests.builders import group
 from tests.simulation.clock import Clock, VirtualLoop
@@ -70,7 +69,7 @@ async def test_what_is_kept_is_found_after_a_kill_although_it_is_no_row_yet(
         assert [one.rollouts for one in kept] == [group(1).rollouts[:1], group(2).rollouts]
         assert ended == {3}
     assert outside(run / "store.db") == outside(copy)
-    assert [path.name for path in run.iterdir()] == ["store.db"]
+    assert not (run / "store.db-noted").exists()
 
 
 async def test_a_record_that_a_power_cut_has_torn_is_dropped_and_those_before_it_are_not(
@@ -88,7 +87,9 @@ async def test_a_record_that_a_power_cut_has_torn_is_dropped_and_those_before_it
             assert await unended(copy) == list(range(size // record))
             # Blocks that were never written are read as zeros.
             zeros = as_it_lies(
-                run, tmp_path / "zeros", lambda noted, size=size: noted[:size].ljust(len(noted), b"\0")  # type: ignore[misc]
+                run,
+                tmp_path / "zeros",
+                lambda noted, size=size: noted[:size].ljust(len(noted), b"\0"),  # type: ignore[misc]
             )
             assert await unended(zeros) == list(range(size // record))
 
@@ -102,10 +103,7 @@ async def test_records_that_come_back_after_they_have_become_rows_change_nothing
         await trajectories.add(group(2), ending=Ending.NO_SPREAD, step=1)
         noted = (run / "store.db-noted").read_bytes()
         await trajectories.end(1, ending=Ending.STALE, step=4)
-        plan = await Ledger(database).plan(
-            1, groups=[1], digest="d", head_before=None, learning_rate=1e-3, metrics={}
-        )
-        assert plan == 1
+        assert await trajectories.ended() == {1, 2}
         before = outside(run / "store.db", "SELECT * FROM groups ORDER BY number")
 
         copy = as_it_lies(run, tmp_path / "copy", lambda _: noted)
@@ -137,6 +135,10 @@ def test_what_is_noted_is_seen_from_outside_within_seconds(run: Path) -> None:
                     assert outside(run / "store.db") == [(2 * number,)]
                     await anyio.sleep(2)  # of the loop's own, virtual time
                     assert outside(run / "store.db") == [(2 * number + 2,)]
+                await trajectories.add(group(3), ending=None)
+                database.lull()
+                await anyio.sleep(0.1)
+                assert outside(run / "store.db") == [(8,)]
                 tasks.cancel_scope.cancel()
 
     loop.run_until_complete(main())
@@ -162,7 +164,7 @@ async def test_a_disk_without_room_for_a_record_is_told_and_costs_no_other_recor
         await trajectories.add(group(1), ending=None)
         size = (run / "store.db-noted").stat().st_size
 
-        with files_of(size + 100), pytest.raises(StateUnwritable, match=r"store\.db: cannot be written: No sp"):
+        with files_of(size + 100), pytest.raises(StateUnwritable, match=r"store\.db: cannot be written: No"):
             await trajectories.add(group(2), ending=None)
 
         assert await unended(as_it_lies(run, tmp_path / "copy")) == [1]

@@ -274,8 +274,8 @@ async def test_a_store_that_misses_a_table_is_damaged_and_its_disk_is_not_full(t
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("DROP TABLE calls")
 
-    with pytest.raises(StateError, match="damaged: no such table"):
-        await Ledger(Database(path)).optim_steps()
+    with closing(Database(path)) as database, pytest.raises(StateError, match="damaged: no such table"):
+        await Ledger(database).optim_steps()
 
 
 async def test_a_store_that_is_damaged_is_named(tmp_path: Path) -> None:
@@ -288,8 +288,8 @@ async def test_a_store_that_is_damaged_is_named(tmp_path: Path) -> None:
         file.seek(8 * 4096)
         file.write(b"\xff" * (path.stat().st_size - 8 * 4096))
 
-    with pytest.raises(StateError, match="damaged"):
-        await Trajectories(Database(path)).unended()
+    with pytest.raises(StateError, match="damaged"), closing(Database(path)) as database:
+        await Trajectories(database).unended()
 
 
 def test_a_store_of_a_later_program_is_left_alone(tmp_path: Path) -> None:
