@@ -24,7 +24,7 @@ from hud_orchestrator.rules.grouping import GroupTable
 from hud_orchestrator.store.trajectories import Judged, Trajectories
 from hud_orchestrator.streams import offer, offered
 
-GATHER_S = 0.01
+GATHER_S = 0.003
 """Seconds that a rollout waits for others to be written with: a record costs more than what is in it."""
 
 log = get_logger()

@@ -287,10 +287,10 @@ class Database:
     def _read_back(self, journal: Journal, version: int) -> None:
         """Make rows of what was noted when the last one who held the run was killed."""
         self._journal = journal
-        if version > 0:
-            self._noted = [statement for record in journal.records() for statement in _decode(record)]
-            self._make_rows("power cut")
-        journal.clear()
+        if version == 0:  # of a store that is not there any more
+            journal.clear()
+        self._noted = [statement for record in journal.records() for statement in _decode(record)]
+        self._make_rows("power cut")
 
     def _refuse(self, version: int, *, migrates: bool) -> None:
         """Look whether the file is one to work with, before anything of it is changed."""

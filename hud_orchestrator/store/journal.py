@@ -40,20 +40,22 @@ class Journal:
         frame = FRAME.pack(len(record), zlib.crc32(record)) + record
         written = self._file.write(frame)
         if written < len(frame):
-            self._file.truncate(self.size)
+            self._cut(self.size)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.size += written
 
     def records(self) -> list[bytes]:
-        """Every record that is whole, in order; the first one that is not ends them."""
+        """Every record that is whole, in order; the first one that is not ends them, and is cut off."""
         content, found, at = self.path.read_bytes(), list[bytes](), 0
         while at + FRAME.size <= len(content):
             length, check = FRAME.unpack_from(content, at)
             record = content[at + FRAME.size : at + FRAME.size + length]
-            if len(record) < length or zlib.crc32(record) != check:
+            # Blocks that were never written are read as zeros, and no record is empty.
+            if not length or len(record) < length or zlib.crc32(record) != check:
                 break
             found.append(record)
             at += FRAME.size + length
+        self._cut(at)
         return found
 
     def sync(self) -> None:
@@ -63,11 +65,14 @@ class Journal:
     def clear(self) -> None:
         """Forget every record."""
         if self.size:
-            self._file.truncate(0)
-            self.size = 0
+            self._cut(0)
 
     def close(self) -> None:
         """Close the file, and leave none where it is empty."""
         self._file.close()
         if not self.size:
             self.path.unlink(missing_ok=True)
+
+    def _cut(self, size: int) -> None:
+        self._file.truncate(size)
+        self.size = size

@@ -81,8 +81,7 @@ async def test_a_record_that_a_power_cut_has_torn_is_dropped_and_those_before_it
         whole = (run / "store.db-noted").read_bytes()
         record = FRAME.size + FRAME.unpack_from(whole)[0]
         rng = Random(0)
-        for _ in range(20):
-            size = rng.randrange(len(whole))
+        for size in (0, record, 2 * record, *(rng.randrange(len(whole)) for _ in range(20))):
             copy = as_it_lies(run, tmp_path / "cut", lambda noted, size=size: noted[:size])  # type: ignore[misc]
             assert await unended(copy) == list(range(size // record))
             # Blocks that were never written are read as zeros.
@@ -92,6 +91,15 @@ async def test_a_record_that_a_power_cut_has_torn_is_dropped_and_those_before_it
                 lambda noted, size=size: noted[:size].ljust(len(noted), b"\0"),  # type: ignore[misc]
             )
             assert await unended(zeros) == list(range(size // record))
+
+
+async def test_what_comes_after_a_torn_record_was_read_back_is_found_too(run: Path, tmp_path: Path) -> None:
+    with closing(Database(run / "store.db")) as database:
+        await Trajectories(database).add(group(1), ending=None)
+        torn = as_it_lies(run, tmp_path / "torn", lambda noted: noted[:-1])
+    with closing(Database(torn)) as database:
+        await Trajectories(database).add(group(3), ending=None)
+        assert await unended(as_it_lies(torn.parent, tmp_path / "copy")) == [3]
 
 
 async def test_records_that_come_back_after_they_have_become_rows_change_nothing(
@@ -185,7 +193,7 @@ def files_of(size: int) -> Iterator[None]:
 
 def test_a_journal_of_records_that_are_all_whole_is_read_back(tmp_path: Path) -> None:
     rng = Random(1)
-    records = [rng.randbytes(rng.choice((0, 1, 100, 70_000))) for _ in range(50)]
+    records = [rng.randbytes(rng.choice((1, 100, 70_000))) for _ in range(50)]
     with closing(Journal(tmp_path / "journal")) as journal:
         for record in records:
             journal.append(record)
