@@ -52,7 +52,8 @@ from hud_orchestrator.placements import placement
 from hud_orchestrator.records import Ending, Rollout, Step, Task
 from hud_orchestrator.seams import Edges
 from hud_orchestrator.store import store
-from hud_orchestrator.store.database import Database, Disk, RealDisk
+from hud_orchestrator.store.database import Database
+from hud_orchestrator.store.disk import Disk, RealDisk
 from hud_orchestrator.store.journal import Journal
 from hud_orchestrator.store.trajectories import Judged, Trajectories
 

@@ -13,7 +13,7 @@ from hud_orchestrator.edges import service
 from hud_orchestrator.embedded import Addresses
 from hud_orchestrator.environments.protocol import Placement
 from hud_orchestrator.placements import placement
-from hud_orchestrator.store.database import Disk
+from hud_orchestrator.store.disk import Disk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,8 @@
 Streams have no buffer, but for that of whole batches: collect must go on to write what is graded while train
 is busy, and a batch holds the permits of its groups, which bound how many there are. Leaving a stage closes
 both its streams, so an end travels both ways. The first SIGINT or SIGTERM drains: sampling is cancelled,
-the step in hand is finished. The second one, or the end of ``run.drain_s``, cancels everything.
+the step in hand is finished. The second one, or the end of ``run.drain_s``, cancels everything. Beside the
+stages, ``rows`` makes rows of what collect has noted, while a training call is under way.
 """
 
 from __future__ import annotations

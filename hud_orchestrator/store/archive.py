@@ -14,8 +14,8 @@ import msgspec
 
 from hud_orchestrator.errors import NotFound, StateError
 from hud_orchestrator.records import Rollout
-from hud_orchestrator.store.database import SCHEMA_VERSION
 from hud_orchestrator.store.trajectories import rollout_of
+from hud_orchestrator.store.versions import SCHEMA_VERSION
 
 SHORTEST_PREFIX = 4
 """Characters of a trace id that can stand for it."""
@@ -153,7 +153,9 @@ class Archive:
             "SELECT min(group_number), max(group_number), count(*) FROM rollouts"
         ).fetchone()
         if not count:
-            return f"{self._path.parent}: has no rollouts yet; one is written when it is graded"
+            return (
+                f"{self._path.parent}: has no rollouts yet; one is there about a second after it was graded"
+            )
         known = f"groups {first} to {last}, some of them perhaps not yet whole"
         return f"there is no rollout {name!r}; give GROUP.MEMBER ({known}) or a trace id"
 

@@ -1,39 +1,30 @@
 """The SQLite file of a run: a piece of work at a time, and commits that are on disk before they return.
 
-What may be lost in a power cut without harm does not wait for the disk: it survives the end of the process,
-and reaches the disk with the next commit that does wait, as all of them go to one file in their order.
+What may be lost in a power cut without harm does not wait for the disk, unless the write-ahead log is long
+and has to be folded into the file: it survives the end of the process, and reaches the disk with the next
+commit that does wait, as all of them go to one file in their order.
 
 What comes by the dozen and is not looked at before long is noted in a journal beside the file, which survives
 the end of the process too, and becomes rows at the beginning of the next piece of work that may have to do
 with it, or when the daemon waits for something else anyway.
-
-The event loop does it itself: a commit takes a millisecond, and to hand it to a thread and back is to wait
-for whatever else the loop has to do. On a disk that lets it wait, threads do it.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
-from importlib.resources import files
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
 import anyio
-import anyio.to_thread
-import msgspec
 
 from hud_orchestrator.errors import OrchestratorError, StateError, StateUnwritable
-from hud_orchestrator.logs import get_logger
-from hud_orchestrator.store.journal import Journal
+from hud_orchestrator.store.disk import Disk, RealDisk
+from hud_orchestrator.store.journal import Journal, Statement
+from hud_orchestrator.store.versions import SCHEMA_VERSION, bring_up_to_date, version_of
 
 T = TypeVar("T")
-
-log = get_logger()
-
-SCHEMA_VERSION = 7
 
 Survives = Literal["power cut", "kill"]
 """The worst that a commit which has returned is not lost by."""
@@ -48,76 +39,6 @@ ROWS_AFTER_S = 1.0
 
 LULL_S = 0.01
 """Seconds from the beginning of a lull until rows are made in it: what it waits for goes first."""
-
-Statement = tuple[str, Sequence[tuple[Any, ...]]]
-"""SQL, and the parameters of every time that it is to be run."""
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[Statement]).decode
-
-SLOW_S = 0.02
-"""Seconds that work may keep the event loop from everything else."""
-
-LEFT_TO_THREADS = 100
-"""Pieces of work that are done by threads after one that took longer."""
-
-
-class Disk(Protocol):
-    """Where a store is kept, and how blocking work on it is run: one piece after the other."""
-
-    def open(self, path: Path) -> sqlite3.Connection:
-        """Open or create the file, without transactions of the driver's own."""
-        ...
-
-    def journal(self, path: Path) -> Journal:
-        """Open or create a journal."""
-        ...
-
-    async def run(self, work: Callable[[], T], *, quick: bool) -> T:
-        """Run *work*, and return what it does; *quick* is what takes no longer than a commit."""
-        ...
-
-
-class RealDisk:
-    """Runs quick work at once and other work in a thread, a piece at a time."""
-
-    def __init__(self) -> None:
-        # Work waits for its turn here and never runs side by side: a connection has one transaction.
-        self._turn = anyio.CapacityLimiter(1)
-        self._left_to_threads = 0
-        """How much of what is quick a thread does next, as some of it was slow."""
-
-    def open(self, path: Path) -> sqlite3.Connection:
-        """Open or create the file."""
-        return sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-
-    def journal(self, path: Path) -> Journal:
-        """Open or create a journal."""
-        return Journal(path)
-
-    async def run(self, work: Callable[[], T], *, quick: bool) -> T:
-        """Run *work*. Not abandoned on cancellation: a commit under way is waited for."""
-        if not quick:
-            return await anyio.to_thread.run_sync(work, limiter=self._turn)
-        if self._left_to_threads:
-            return await anyio.to_thread.run_sync(self._timed, work, limiter=self._turn)
-        try:
-            # Without a look at what else there is to do, if it is free.
-            self._turn.acquire_nowait()
-        except anyio.WouldBlock:
-            await self._turn.acquire()
-        try:
-            return self._timed(work)
-        finally:
-            self._turn.release()
-
-    def _timed(self, work: Callable[[], T]) -> T:
-        began = time.perf_counter()
-        try:
-            return work()
-        finally:
-            slow = time.perf_counter() - began > SLOW_S
-            self._left_to_threads = LEFT_TO_THREADS if slow else max(0, self._left_to_threads - 1)
 
 
 class Database:
@@ -140,8 +61,7 @@ class Database:
         disk = disk or RealDisk()
         self._run = disk.run
         self._survives: Survives = "power cut"
-        self._noted: list[Statement] = []
-        """What is in the journal and not in the file."""
+        self._version = 0
         self._journal: Journal | None = None
         self._noting, self._lull = anyio.Event(), anyio.Event()
         with _explained(path):
@@ -196,7 +116,7 @@ class Database:
 
     def lull(self) -> None:
         """Tell that the daemon is about to wait for something, so that rows cost nobody any time."""
-        if self._noted:
+        if self._waiting:
             self._lull.set()
 
     async def keep_up(self) -> None:
@@ -211,10 +131,13 @@ class Database:
 
     def close(self) -> None:
         """Make rows of what is noted, fold the write-ahead log into the file and close it."""
-        # What cannot be written now, the next one who holds the run finds in the journal.
-        with suppress(OrchestratorError):
-            self._make_rows("power cut")
-        self._let_go()
+        try:
+            # What cannot be written now, the next one who holds the run finds in the journal.
+            with suppress(OrchestratorError):
+                if self._journal is not None and self._journal.size:
+                    self._transact(lambda _: None, "power cut")
+        finally:
+            self._let_go()
 
     def _let_go(self) -> None:
         self._connection.close()
@@ -224,14 +147,17 @@ class Database:
     def _note(self, statements: Sequence[Statement]) -> None:
         assert self._journal is not None, "only who holds a run notes something"
         with _explained(self.path):
-            self._journal.append(_encode(statements))
-            self._noted += statements
+            self._journal.note(statements)
             if self._journal.size >= NOTED_BYTES:
                 self._make_rows("power cut")
 
+    @property
+    def _waiting(self) -> Sequence[Statement]:
+        """What is noted and no row yet."""
+        return self._journal.waiting if self._journal is not None else ()
+
     def _make_rows(self, survives: Survives = "kill") -> None:
-        """Make rows of what is noted."""
-        if self._noted:
+        if self._waiting:
             self._transact(lambda _: None, survives)
 
     def _looked(self, work: Callable[[sqlite3.Connection], T], *, apart: bool) -> T:
@@ -243,85 +169,61 @@ class Database:
     def _transact(
         self, work: Callable[[sqlite3.Connection], T], survives: Survives, *, apart: bool = False
     ) -> T:
+        journal, syncs = self._journal, survives == "power cut"
+        waiting = () if apart else self._waiting
         with _explained(self.path):
             if survives != self._survives:
                 self._connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[survives]}")
                 self._survives = survives
-            if apart and survives == "power cut" and self._noted and self._journal is not None:
-                self._journal.sync()
+            if journal is not None and syncs and apart and journal.waiting:
+                journal.sync()
             self._connection.execute("BEGIN IMMEDIATE")
-            changes = self._connection.total_changes
             try:
-                for statement in () if apart else self._noted:
+                for statement in waiting:
                     rows(self._connection, *statement)
                 result = work(self._connection)
+                # Once the disk has all of it as rows. A commit that changes nothing would not wait for that.
+                clears = journal is not None and syncs and journal.size and len(waiting) == len(self._waiting)
+                if clears:
+                    self._connection.execute(f"PRAGMA user_version = {self._version}")
                 self._connection.execute("COMMIT")
             except BaseException:
                 # SQLite has done it itself when it ran out of room.
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
-            if not apart:
-                self._noted.clear()
-            # Only a commit that waits for the disk, which one that changes nothing does not, is followed by
-            # rows that are safe there.
-            waited = survives == "power cut" and self._connection.total_changes > changes
-            if self._journal is not None and waited and not self._noted:
-                self._journal.clear()
+            if journal is not None and not apart:
+                journal.waiting.clear()
+            if journal is not None and clears:
+                journal.clear()
             return result
 
     def _prepare(self, disk: Disk | None) -> None:
         """Set the connection up; with a *disk*, as the one who holds the run."""
-        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-        self._refuse(version, migrates=disk is not None)
+        self._version = version_of(self._connection, self.path, migrates=disk is not None)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
-        if disk is not None:
-            self._read_back(disk.journal(self.path.with_name(f"{self.path.name}-noted")), version)
-        if version == 0:
-            self._run_script("schema.sql", SCHEMA_VERSION)
-        elif version < SCHEMA_VERSION:
-            self._migrate(version)
         self._connection.execute("PRAGMA foreign_keys = ON")
+        if disk is not None:
+            self._journal = disk.journal(self.path.with_name(f"{self.path.name}-noted"))
+            self._read_back(self._journal)
+        bring_up_to_date(self._connection, self.path, self._version)
+        self._version = SCHEMA_VERSION
 
-    def _read_back(self, journal: Journal, version: int) -> None:
+    def _read_back(self, journal: Journal) -> None:
         """Make rows of what was noted when the last one who held the run was killed."""
-        self._journal = journal
-        if version == 0:  # of a store that is not there any more
-            journal.clear()
-        self._noted = [statement for record in journal.records() for statement in _decode(record)]
-        self._make_rows("power cut")
-
-    def _refuse(self, version: int, *, migrates: bool) -> None:
-        """Look whether the file is one to work with, before anything of it is changed."""
-        if version == 0 and self._connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-            raise StateError(f"{self.path}: is a database of another program; choose another run.name")
-        if version > SCHEMA_VERSION:
+        if self._version == 0 and journal.size:
             raise StateError(
-                f"{self.path}: store has version {version}, this program reads up to {SCHEMA_VERSION}; "
-                "continue it with the program that wrote it, or choose another run.name"
+                f"{self.path}: is missing or empty, and {journal.path.name} is of a run that was begun here; "
+                "put it back, or use --fresh to set the directory aside and begin anew"
             )
-        if 0 < version < SCHEMA_VERSION and not migrates:
+        journal.read_back()
+        try:
+            self._make_rows("power cut")
+        except (sqlite3.IntegrityError, OverflowError) as error:
             raise StateError(
-                f"{self.path}: store has version {version}, this program writes {SCHEMA_VERSION}; "
-                "hud-orchestrate run brings it up to date"
-            )
-
-    def _migrate(self, version: int) -> None:
-        """Bring an older store up to date, one version at a time, and keep a copy of how it was."""
-        backup = self.path.with_name(f"{self.path.name}.v{version}")
-        with closing(sqlite3.connect(backup)) as copy:
-            self._connection.backup(copy)
-        for newer in range(version + 1, SCHEMA_VERSION + 1):
-            self._run_script(f"migrations/{newer:04}.sql", newer)
-        log.info("store.migrated", version=SCHEMA_VERSION, before=version, backup=str(backup))
-
-    def _run_script(self, name: str, version: int) -> None:
-        """All of a script and the version it leads to, or, after a kill in between, nothing."""
-        script = files("hud_orchestrator.store").joinpath(name).read_text()
-        # A table cannot be replaced while others refer to it, unless references are not looked at.
-        self._connection.execute("PRAGMA foreign_keys = OFF")
-        self._connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {version}; COMMIT")
+                f"{journal.path}: is not of this store: {error}; move it away to go on without it"
+            ) from error
 
 
 def rows(connection: sqlite3.Connection, sql: str, values: Sequence[tuple[Any, ...]]) -> None:
@@ -337,8 +239,9 @@ def _explained(path: Path) -> Iterator[None]:
     except sqlite3.IntegrityError:
         raise
     except OSError as error:
+        place, why = error.filename or path, error.strerror
         raise StateUnwritable(
-            f"{path}: cannot be written: {error.strerror}; free some space or mend permissions"
+            f"{place}: cannot be written: {why}; free some space or mend permissions"
         ) from error
     except sqlite3.DatabaseError as error:
         # A table or a column that is missing is an operational error to SQLite, like a full disk.

@@ -1,6 +1,6 @@
 """Groups and their rollouts: token ids, logprobs, grades and the policy versions they came from.
 
-Nothing here waits for the disk: a power cut loses what no training call has followed yet, and that is
+Nothing here asks to wait for the disk: a power cut loses what no training call has followed yet, and that is
 sampled again.
 """
 
@@ -40,7 +40,6 @@ ADD_ROLLOUT = (
 )
 BEGIN_GROUP = "INSERT INTO groups (number, task, size) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 JUDGE_GROUP = "UPDATE groups SET ending = ?, step = ?, rewards = ? WHERE number = ? AND ending IS NULL"
-
 END_GROUP = "UPDATE groups SET ending = ?, step = ? WHERE number = ? AND ending IS NULL"
 
 
@@ -85,7 +84,7 @@ class Trajectories:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._begun: dict[int, set[int]] = {}
-        """Groups of which a row is there, and that are not whole yet; and their members that are there."""
+        """Groups of which something is noted, and that are not whole yet; and the members that are."""
 
     async def keep(self, rollouts: Sequence[Rollout], *, groups: Sequence[Judged] = ()) -> None:
         """Note members of groups that are not whole yet, and *groups* that are, all or nothing of it."""

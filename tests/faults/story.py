@@ -20,7 +20,7 @@ from hud_orchestrator.errors import leaves
 from hud_orchestrator.wire import KEEP_CHECKPOINTS
 from tests.simulation.alone import on_our_own
 from tests.simulation.clock import Clock
-from tests.simulation.disk import SimulatedDisk
+from tests.simulation.disk import SimulatedDisk, Unsafe
 from tests.simulation.environments import SimulatedPlacement
 from tests.simulation.life import End, Process
 from tests.simulation.network import SimulatedNetwork, Weather
@@ -89,6 +89,7 @@ class Story:
             Random(1), idempotent=True, counts=counts, rates=True, leases=leases, **given
         )
         self._lives = seed
+        self._unsafe = Unsafe()
         self.loaded = _loaded(
             directory, steps, staleness, members, lost_steps, guards, loss, evaluates=evaluates
         )
@@ -110,7 +111,9 @@ class Story:
         """
         self._lives += 1
         works = iter(range(1, 1_000_000))
-        disk = _Disk(self.loaded.run.directory, Random(self._lives), lambda: at_work(next(works)), pages)
+        disk = _Disk(
+            self.loaded.run.directory, Random(self._lives), lambda: at_work(next(works)), pages, self._unsafe
+        )
         network = _Network(self.clock, self.service, mishap)
         placement = SimulatedPlacement(_NeverUnlucky(), begun=set())
         with on_our_own(self._lives, self.clock):
@@ -237,8 +240,9 @@ class _Disk(SimulatedDisk):
         rng: Random,
         at_work: Callable[[], Literal["kill", "power cut"] | None],
         pages: int | None,
+        unsafe: Unsafe,
     ) -> None:
-        super().__init__(directory=directory, rng=rng, at_work=at_work)
+        super().__init__(directory=directory, rng=rng, at_work=at_work, unsafe=unsafe)
         self._pages = pages
 
     def open(self, path: Path) -> sqlite3.Connection:

@@ -11,7 +11,7 @@ from typing import Literal
 from hud_orchestrator.config.load import LoadedRun
 from hud_orchestrator.errors import ExitCode, FencedOff, HeadMoved, leaves
 from tests.simulation.clock import Clock
-from tests.simulation.disk import SimulatedDisk
+from tests.simulation.disk import SimulatedDisk, Unsafe
 from tests.simulation.environments import SimulatedPlacement
 from tests.simulation.invariants import Broken
 from tests.simulation.life import End, Process
@@ -67,6 +67,8 @@ class Daemon:
     promoted: int = 0
     """... and the last step by then."""
     over: bool = False
+    unsafe: Unsafe = field(default_factory=Unsafe)
+    """What of its store is not on the disk yet."""
     left: int = 0
     """Pieces of work or requests until this life is cut off; 0: it is not."""
 
@@ -112,8 +114,9 @@ class Daemon:
             storm=self.storm, tell=self.tell, at_request=self._at_request,
         )  # fmt: skip
         disk = SimulatedDisk(
-            directory=self.loaded.run.directory, rng=Random(self.rng.random()), at_work=self._at_work
-        )
+            directory=self.loaded.run.directory, rng=Random(self.rng.random()), at_work=self._at_work,
+            unsafe=self.unsafe,
+        )  # fmt: skip
         placement = SimulatedPlacement(Random(self.rng.random()), begun=self.begun)
         loaded = (
             self.loaded if self.lives == 1 or self.mix.then is None else changed(self.loaded, *self.mix.then)

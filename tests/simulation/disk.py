@@ -6,19 +6,31 @@ import asyncio
 import errno
 import os
 import sqlite3
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any, Literal, TypeVar
 
-from hud_orchestrator.store.journal import Journal
+from hud_orchestrator.store.journal import Journal, Statement
 
 T = TypeVar("T")
 
 WAL = "store.db-wal"
 JOURNAL = "store.db-noted"
 KEPT = ("store.db", WAL, JOURNAL)
+
+
+@dataclass(slots=True)
+class Unsafe:
+    """What a power cut may cost, also one in a later life."""
+
+    wal_from: int | None = None
+    """Where in the write-ahead log that begins."""
+    journal_from: int = 0
+    """Where in the journal."""
+    cleared: bytes = b""
+    """What the journal had when it was cleared, which may come back."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -29,19 +41,17 @@ class SimulatedDisk:
     rng: Random
     at_work: Callable[[], Literal["kill", "power cut"] | None]
     """Called before each piece of work; whether the process dies there, and how."""
+    unsafe: Unsafe = field(default_factory=Unsafe)
+    """Handed from one life to the next."""
     killed: Callable[[], None] = lambda: None
     full: bool = False
     dead: bool = False
     torn: int = 0
     """Bytes of the write-ahead log that survive the death."""
-    unsynced: int | None = None
-    """Where in it begins what a power cut may cost."""
     noted: bytes | None = None
     """What is in the journal after the death, if that came while something was written."""
-    cleared: bytes = b""
-    """What it had when it was cleared, which a power cut may bring back."""
-    synced: int = 0
-    """Bytes of it that a power cut does not cost."""
+    found: int = 0
+    """Bytes of the write-ahead log when it was opened."""
     connection: sqlite3.Connection | None = None
     kept: dict[str, bytes] = field(default_factory=dict)
 
@@ -49,6 +59,9 @@ class SimulatedDisk:
         """Open or create the file."""
         self.connection = connection = sqlite3.connect(path, isolation_level=None, factory=_Connection)
         connection.disk = self
+        self.found = self.wal_size()
+        if not self.found:
+            self.unsafe.wal_from = None
         return connection
 
     def journal(self, path: Path) -> Journal:
@@ -63,7 +76,7 @@ class SimulatedDisk:
         how = self.at_work()
         if how is None:
             return work()
-        before, had, synced, unsynced = self.wal_size(), self.journal_bytes(), self.synced, self.unsynced
+        before, had, unsafe = self.wal_size(), self.journal_bytes(), replace(self.unsafe)
         place = self.rng.choice(("before", "during", "after"))
         if place != "before":
             work()
@@ -77,14 +90,17 @@ class SimulatedDisk:
             part = before + int((after - before) * self.rng.random())
             survives, noted = self.rng.choice((part, after)), had
         else:
-            synced, unsynced = self.synced, self.unsynced
+            unsafe = self.unsafe
         if how == "power cut":
-            if unsynced is not None:
-                survives = min(survives, unsynced + int((after - unsynced) * self.rng.random()))
-            lost = max(0, len(noted) - synced) * self.rng.random()
+            if unsafe.wal_from is not None:
+                survives = min(survives, unsafe.wal_from + int((after - unsafe.wal_from) * self.rng.random()))
+            lost = max(0, len(noted) - unsafe.journal_from) * self.rng.random()
             noted = noted[: len(noted) - int(lost)]
-            if not synced:
-                noted = self.rng.choice((noted, self.cleared))
+            if not unsafe.journal_from:
+                noted = self.rng.choice((noted, unsafe.cleared))
+            unsafe = Unsafe(journal_from=len(noted))
+        self.unsafe.wal_from, self.unsafe.cleared = unsafe.wal_from, unsafe.cleared
+        self.unsafe.journal_from = min(unsafe.journal_from, len(noted))
         self.torn, self.noted, self.dead = survives, noted, True
         self.killed()
         return await asyncio.Event().wait()  # type: ignore[return-value]
@@ -133,17 +149,16 @@ class _Journal(Journal):
         super().__init__(path)
         self._disk = disk
 
-    def append(self, record: bytes) -> None:
+    def note(self, statements: Sequence[Statement]) -> None:
         if self._disk.full:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        super().append(record)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+        super().note(statements)
 
     def sync(self) -> None:
-        self._disk.synced = self.size
+        self._disk.unsafe.journal_from = self.size
 
     def clear(self) -> None:
-        if self.size:
-            self._disk.cleared, self._disk.synced = self._disk.journal_bytes(), 0
+        self._disk.unsafe.cleared, self._disk.unsafe.journal_from = self._disk.journal_bytes(), 0
         super().clear()
 
 
@@ -161,10 +176,10 @@ class _Connection(sqlite3.Connection):
                 raise sqlite3.OperationalError("database or disk is full")
             before = self.disk.wal_size()
             done = super().execute(sql, *parameters)
-            # What changes nothing does not wait for the disk.
-            if self.synced and self.disk.wal_size() > before:
-                self.disk.unsynced = None
-            elif self.disk.unsynced is None:
-                self.disk.unsynced = before
+            # What changes nothing does not wait. Over what a death has torn, the log does not grow.
+            if self.synced and (self.disk.wal_size() > before or before == self.disk.found):
+                self.disk.unsafe.wal_from = None
+            elif self.disk.unsafe.wal_from is None:
+                self.disk.unsafe.wal_from = before
             return done
         return super().execute(sql, *parameters)

@@ -67,12 +67,12 @@ MUTANTS = {
             )
 """,
     ),
-    "read_nothing_back": Mutant("store.database", "in journal.records() for", "in journal.records()[:0] for"),
+    "read_nothing_back": Mutant("store.journal", "self.waiting += _decode(record)\n", "_decode(record)\n"),
     "call_before_the_disk_has_what_is_trained_on": Mutant(
-        "store.database", "                self._journal.sync()\n", "                pass\n"
+        "store.database", "                journal.sync()\n", "                pass\n"
     ),
     "clear_the_journal_before_the_disk_has_its_rows": Mutant(
-        "store.database", 'waited = survives == "power cut" and ', "waited = True or "
+        "store.database", "clears = journal is not None and syncs and ", "clears = journal is not None and "
     ),
     "end_the_groups_in_another_transaction": Mutant(
         "store.ledger",

@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from random import Random
+from zlib import crc32
 
 import anyio
 import pytest
 
-from hud_orchestrator.errors import StateUnwritable
+from hud_orchestrator.errors import StateError, StateUnwritable
 from hud_orchestrator.records import Ending
 from hud_orchestrator.store.database import NOTED_BYTES, Database
-from hud_orchestrator.store.journal import FRAME, Journal
+from hud_orchestrator.store.journal import FRAME, Journal, Statement
 from hud_orchestrator.store.trajectories import Trajectories
 from tests.builders import group
 from tests.simulation.clock import Clock, VirtualLoop
@@ -172,7 +173,10 @@ async def test_a_disk_without_room_for_a_record_is_told_and_costs_no_other_recor
         await trajectories.add(group(1), ending=None)
         size = (run / "store.db-noted").stat().st_size
 
-        with files_of(size + 100), pytest.raises(StateUnwritable, match=r"store\.db: cannot be written: No"):
+        with (
+            files_of(size + 100),
+            pytest.raises(StateUnwritable, match="db-noted: cannot be written: File too large"),
+        ):
             await trajectories.add(group(2), ending=None)
 
         assert await unended(as_it_lies(run, tmp_path / "copy")) == [1]
@@ -191,14 +195,78 @@ def files_of(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_journal_of_records_that_are_all_whole_is_read_back(tmp_path: Path) -> None:
+def test_a_journal_is_read_back_whole(tmp_path: Path) -> None:
     rng = Random(1)
-    records = [rng.randbytes(rng.choice((1, 100, 70_000))) for _ in range(50)]
+    statements: list[Statement] = [
+        (f"SQL {number}", [(rng.random(), None, "x" * rng.choice((0, 100, 70_000)))] * rng.randrange(3))
+        for number in range(50)
+    ]
     with closing(Journal(tmp_path / "journal")) as journal:
-        for record in records:
-            journal.append(record)
+        for at in range(0, 50, 5):
+            journal.note(statements[at : at + 5])
+        assert journal.waiting == statements
     with closing(Journal(tmp_path / "journal")) as journal:
-        assert journal.records() == records
+        journal.read_back()
+        assert journal.waiting == statements
         journal.clear()
-        assert journal.records() == []
+        assert journal.waiting == []
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_the_journal_is_cleared_when_the_disk_has_its_rows_and_not_before(run: Path) -> None:
+    log, journal = run / "store.db-wal", run / "store.db-noted"
+    with closing(Database(run / "store.db")) as database:
+        trajectories = Trajectories(database)
+        await trajectories.add(group(1), ending=None)
+        noted = journal.read_bytes()
+        await trajectories.ended()  # which makes rows, and does not wait for the disk
+        assert journal.read_bytes() == noted
+        killed = as_it_lies(run, run.parent / "copy")
+        size = log.stat().st_size
+        # A commit that changes nothing would not wait either, and nor would one of rows that are there.
+        await database.write("UPDATE meta SET value = 'other' WHERE key = 'unheard of'")
+        assert journal.stat().st_size == 0
+        assert log.stat().st_size > size
+    copied = killed.with_name("store.db-wal")
+    size = copied.stat().st_size
+    with closing(Database(killed)):
+        assert killed.with_name("store.db-noted").stat().st_size == 0
+        assert copied.stat().st_size > size
+
+
+async def test_a_journal_that_is_of_something_else_is_named_and_left_as_it_is(run: Path) -> None:
+    journal = run / "store.db-noted"
+    Database(run / "store.db").close()
+    with closing(Journal(journal)) as noting:
+        noting.note([("INSERT INTO kept_rollouts (group_number) VALUES (?)", [(1,)])])
+    of_another_store = as_it_lies(run, run.parent / "other")
+    record = b"of another program"
+    for path, content, told in (
+        (run / "store.db", FRAME.pack(len(record), crc32(record)) + record, "is not of this program"),
+        (of_another_store, None, "is not of this store: NOT NULL"),
+    ):
+        noted = path.with_name("store.db-noted")
+        if content is not None:
+            noted.write_bytes(content)
+        before = noted.read_bytes()
+        with pytest.raises(StateError, match=f"store.db-noted: {told}.*move it away to go on without it"):
+            Database(path)
+        assert noted.read_bytes() == before
+    journal.unlink()
+    journal.mkdir()
+    with pytest.raises(StateUnwritable, match=r"store.db-noted: cannot be written: Is a directory"):
+        Database(run / "store.db")
+
+
+async def test_a_store_that_is_missing_takes_nothing_with_it_that_is_noted(run: Path, tmp_path: Path) -> None:
+    with closing(Database(run / "store.db")) as database:
+        await Trajectories(database).add(group(1), ending=None)
+        copy = as_it_lies(run, tmp_path / "copy")
+    taken = [copy.with_name(name).rename(tmp_path / name) for name in ("store.db", "store.db-wal")]
+
+    with pytest.raises(StateError, match=r"store\.db: is missing or empty, and store\.db-noted is of a run"):
+        Database(copy)
+    for path in taken:
+        path.rename(copy.with_name(path.name))
+
+    assert await unended(copy) == [1]

@@ -19,7 +19,7 @@ from hud_orchestrator.errors import (
 from hud_orchestrator.records import Ending, StepState
 from hud_orchestrator.rules.rollback import Target
 from hud_orchestrator.rules.steps import NEXT
-from hud_orchestrator.store import database as database_module
+from hud_orchestrator.store import disk as disk_module
 from hud_orchestrator.store.database import Database
 from hud_orchestrator.store.history import History
 from hud_orchestrator.store.ledger import CallKind, Ledger
@@ -316,11 +316,11 @@ async def test_commits_are_left_to_threads_for_a_while_after_one_that_took_long(
     here = threading.get_ident()
     assert await where() == here
     with monkeypatch.context() as patch:
-        patch.setattr(database_module, "SLOW_S", -1.0)
+        patch.setattr(disk_module, "SLOW_S", -1.0)
         assert await where() == here
-    monkeypatch.setattr(database_module, "SLOW_S", 60.0)
+    monkeypatch.setattr(disk_module, "SLOW_S", 60.0)
 
-    assert here not in [await where() for _ in range(database_module.LEFT_TO_THREADS)]
+    assert here not in [await where() for _ in range(disk_module.LEFT_TO_THREADS)]
     assert await where() == here
 
 

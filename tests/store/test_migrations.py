@@ -12,12 +12,13 @@ import pytest
 from hud_orchestrator.errors import StateError
 from hud_orchestrator.records import Ending, Phase
 from hud_orchestrator.steps import EpisodeStep, Source
-from hud_orchestrator.store import database as database_module
+from hud_orchestrator.store import versions
 from hud_orchestrator.store.archive import Archive
-from hud_orchestrator.store.database import SCHEMA_VERSION, Database
+from hud_orchestrator.store.database import Database
 from hud_orchestrator.store.history import History
 from hud_orchestrator.store.ledger import Ledger
 from hud_orchestrator.store.trajectories import Trajectories
+from hud_orchestrator.store.versions import SCHEMA_VERSION
 
 VERSIONS = range(1, SCHEMA_VERSION)
 
@@ -96,14 +97,14 @@ def test_a_migration_that_breaks_off_leaves_the_store_as_it_was(
 ) -> None:
     path = old_store(tmp_path / "store.db", version)
     before = list(sqlite3.connect(path).iterdump())
-    scripts = database_module.files("hud_orchestrator.store")
+    scripts = versions.files("hud_orchestrator.store")
     broken = tmp_path / "scripts"
     (broken / "migrations").mkdir(parents=True)
     name = f"migrations/{version + 1:04}.sql"
     (broken / name).write_text(scripts.joinpath(name).read_text() + "\nSELECT * FROM nowhere;")
 
     with monkeypatch.context() as patch:
-        patch.setattr(database_module, "files", lambda _: broken)
+        patch.setattr(versions, "files", lambda _: broken)
         with pytest.raises(Exception, match="nowhere"):
             Database(path)
     assert list(sqlite3.connect(path).iterdump()) == before

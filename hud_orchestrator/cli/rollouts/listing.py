@@ -67,7 +67,7 @@ def listing(
         elif lines:
             out(_table(lines))
         else:
-            print("no rollouts; one is written when it is graded")
+            print("no rollouts; one is there about a second after it was graded")
 
     answer_errors(answer, as_json=as_json)
 
