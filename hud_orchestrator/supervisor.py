@@ -95,13 +95,9 @@ async def run_pipeline(pipeline: Pipeline) -> None:
 
     sampling = anyio.CancelScope()
     desk = Desk(
-        grading=grading_rule(run),
-        cutter=cutter,
-        permits=permits,
-        trajectories=pipeline.store.trajectories,
-        dispatch=pipeline.dispatch,
-        last_step=run.run.steps,
-    )
+        grading=grading_rule(run), cutter=cutter, permits=permits, trajectories=pipeline.store.trajectories,
+        dispatch=pipeline.dispatch, last_step=run.run.steps,
+    )  # fmt: skip
 
     async def sample() -> None:
         async with tickets, tickets_out, rollouts:
