@@ -141,7 +141,7 @@ class Settler:
         hurries = cut and step.head_before is not None and step.checkpoint is None
         verdict = await self._verdict(step, watch_s=0 if hurries else self.settle_s)
         if isinstance(verdict, NotApplied) and step.head_before is not None:
-            await self._check_others(step.number, step.head_before)
+            await self._check_others(step, step.head_before)
             # This also waits for a call that the service is still busy with, so look again.
             await self._set_back(step.head_before)
             verdict = await self._verdict(step, watch_s=0)
@@ -245,20 +245,21 @@ class Settler:
         if late is not None:
             await self._forget_head(late)
 
-    async def _check_others(self, number: int, head_before: str) -> None:
-        """See that the head is not at what others have made since a call of this step was lost.
+    async def _check_others(self, step: PlannedStep, to: str) -> None:
+        """See that the head is not at what others have made since the step before, and may be set to *to*.
 
         Raises:
             HeadMoved: it is, as far as anybody can tell.
         """
-        if await self.writer.others_after(number - 1) is not Others.SURELY:
+        if await self.writer.others_after(step.number - 1) is not Others.SURELY:
             return
         active = head(await self.catalog.checkpoints(self.model_id))
-        if active is not None and active.id not in {head_before, *await self._explained()}:
+        if active is not None and active.id not in {to, *await self._explained()}:
+            done = "done again" if to == step.head_before else "as it was made"
             raise HeadMoved(
-                f"a call of step {number} was lost, somebody else has had the model since, and its head is "
-                f"{active.id}, which may be theirs; set the head back to {head_before} to have the step done "
-                "again, or start a run with another run.name"
+                f"this run has step {step.number} in hand, somebody else has had the model since the step "
+                f"before, and its head is {active.id}, which may be theirs; set the head back to {to} to "
+                f"have the step {done}, or start a run with another run.name"
             )
 
     async def _forget_head(self, checkpoint: str) -> None:
@@ -357,6 +358,7 @@ class Settler:
 
     async def _adopt(self, step: PlannedStep, node: Checkpoint) -> None:
         if not node.is_active:
+            await self._check_others(step, node.id)
             await self._set_back(node.id, step.head_before)
         await self._compare(step, node)
         detail = f"adopted: checkpoint {node.id} has the parent {step.head_before}"

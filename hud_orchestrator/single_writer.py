@@ -94,7 +94,7 @@ class SingleWriter:
             try:
                 lease = await self._leases.take(model_id, wanted)
             except (RequestRejected, KeyRefused) as error:
-                await self._count_claims(-1)
+                # Not the answer to what was sent before it, perhaps: the claim may have been given a token.
                 if self.fences or getattr(error, "status", NO_LEASES[0]) not in NO_LEASES:
                     raise
                 self._offered = False
@@ -144,10 +144,6 @@ class SingleWriter:
     async def _claims(self) -> int:
         """Claims, with the one in hand, of which we do not know whether they were given a token."""
         return int(await self._history.get("claims_unanswered") or "1")
-
-    async def _count_claims(self, more: int) -> None:
-        claims = int(await self._history.get("claims_unanswered") or "0")
-        await self._history.set("claims_unanswered", str(claims + more))
 
     async def take_when_free(self, model_id: str, *, waiting: Callable[[str], None]) -> None:
         """As ``take``, as soon as nobody else has it; *waiting* is told who does."""
@@ -205,7 +201,8 @@ class SingleWriter:
             await self._history.set("owner", owner)
         # Of a directory that was put back to an earlier state the clock is still ahead.
         claim = max(int(await self._history.get("claim") or "0") + 1, int(time.time()))
-        await self._count_claims(1)
+        claims = int(await self._history.get("claims_unanswered") or "0")
+        await self._history.set("claims_unanswered", str(claims + 1))
         await self._history.set("claim", str(claim))
         return WriterLeaseRequest(owner=owner, claim=claim, holder=self._holder, ttl_s=TTL_S)
 

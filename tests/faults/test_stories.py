@@ -837,6 +837,58 @@ def test_a_step_of_a_notebook_while_the_run_is_down_is_not_taken_for_the_one_tha
     story.check()
 
 
+def test_a_step_that_was_made_is_not_put_over_what_a_notebook_has_made_while_the_run_was_down(
+    tmp_path: Path,
+) -> None:
+    story = Story(tmp_path, leases=True)
+
+    def loses_a_call_and_dies_before_it_sees_the_second_step(request: Request) -> str | int | None:
+        if (request.name, request.nth) == ("optim-step", 1):
+            return "lost_request"
+        slugs = list(story.service.slugs.values())
+        return 413 if slugs and len(slugs[0].nodes) == 2 and request.name == "checkpoints" else None
+
+    first = story.live(loses_a_call_and_dies_before_it_sees_the_second_step)
+    (slug,) = story.service.slugs.values()
+    before, made = slug.nodes
+    # On the head that the step was made on, as a lost step of the run's own would be.
+    story.set_head(before.id)
+    story.pause(HOUR)
+    story.notebook("forward-backward")
+    story.notebook("optim-step")
+    theirs = slug.head
+    second = story.live()
+
+    assert (first.code, second.code) == (ExitCode.RUN_FAILED, ExitCode.HEAD_MOVED)
+    assert slug.head == theirs
+    assert f"its head is {theirs}, which may be theirs; set the head back to {made.id}" in story.said(second)
+
+    story.set_head(made.id)
+    assert story.live().code == ExitCode.DONE
+    story.check()
+
+
+def test_a_lease_whose_answer_was_lost_and_that_was_refused_when_asked_for_again_may_still_be_our_own(
+    tmp_path: Path,
+) -> None:
+    story = Story(tmp_path, leases=True)
+
+    def loses_a_step_and_then_a_lease(request: Request) -> str | int | None:
+        if (request.name, request.nth) == ("optim-step", 2):
+            lost.append(request)
+            return "failed_after"
+        if lost and request.name == "lease":
+            lost.append(request)
+            return "failed_after" if len(lost) == 2 else 413
+        return None
+
+    lost: list[Request] = []
+    first, second = story.live(loses_a_step_and_then_a_lease), story.live()
+
+    assert (first.code, second.code) == (ExitCode.RUN_FAILED, ExitCode.DONE)
+    story.check()
+
+
 def test_a_head_that_a_person_sets_while_the_run_is_down_is_left_alone_also_if_the_run_once_set_it(
     tmp_path: Path,
 ) -> None:
