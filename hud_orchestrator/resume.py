@@ -125,7 +125,8 @@ async def standing(
     return Standing(
         model=model,
         policy=Policy(version=line.last, checkpoint=checkpoint),
-        versions={made: step for step, made in enumerate(line.checkpoints, 1) if made is not None},
+        # That of a head that stayed for several steps is the oldest one.
+        versions={head: step for step, head in [*enumerate(line.heads)][::-1] if head is not None},
         abandoned=frozenset(await rollbacks.abandoned()),
         went_back=went_back,
         ended=frozenset(await trajectories.ended()),

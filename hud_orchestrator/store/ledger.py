@@ -235,6 +235,15 @@ class Ledger:
 
         return await self._database.look(look, quick=True)
 
+    async def asked_for(self, rates: Collection[float]) -> set[float]:
+        """Those of *rates* that a step of this run was planned with."""
+
+        def look(connection: sqlite3.Connection) -> set[float]:
+            planned = "SELECT 1 FROM steps WHERE learning_rate = ? LIMIT 1"
+            return {rate for rate in rates if connection.execute(planned, (rate,)).fetchone()}
+
+        return await self._database.look(look, quick=True)
+
     async def given_up(self, number: int) -> set[int]:
         """The groups of the last attempt at a step, if that was given up."""
         found = await self._database.read(

@@ -74,6 +74,7 @@ class Story:
         members: int = 2,
         leases: bool = False,
         counts: bool = True,
+        rates: bool = True,
         lost_steps: str = "redo",
         guards: Sequence[Mapping[str, Any]] = (),
         loss: str = "importance_sampling",
@@ -86,7 +87,7 @@ class Story:
         self.clock = Clock()
         given = {"list_lag_s": 0.0, "gateway_lag_s": 0.0, **lags}
         self.service = SimulatedService(
-            Random(1), idempotent=True, counts=counts, rates=True, leases=leases, **given
+            Random(1), idempotent=True, counts=counts, rates=rates, leases=leases, **given
         )
         self._lives = seed
         self._unsafe = Unsafe()
@@ -182,6 +183,15 @@ class Story:
         body = {"inputs": [{"trace_id": trace}], "learning_rate": 1e-3}
         path = f"/v1/models/{slug.id}/train/{call}"
         assert self.service.handle("POST", path, body, key=None, token=None, now=self.clock.now).status == 200
+
+    def takes_over(self) -> None:
+        """Somebody else steps in the place of a step whose gradient is there, with as many datums."""
+        (slug,) = self.service.slugs.values()
+        (ours,) = slug.batches
+        slug.batches.clear()
+        for place in range(len(ours)):
+            self.notebook("forward-backward", f"somebody-elses-{place}")
+        self.notebook("optim-step")
 
     def set_head(self, checkpoint: str | None) -> None:
         """A person sets the head."""

@@ -44,6 +44,15 @@ def story(tmp_path: Path) -> Story:
     return Story(tmp_path)
 
 
+def two_runs(directory: Path, **settings: Any) -> tuple[Story, Story]:
+    """Two runs on one slug."""
+    for name in ("one", "other"):
+        (directory / name).mkdir()
+    one, other = Story(directory / "one"), Story(directory / "other", seed=100, **settings)
+    other.service, other.clock = one.service, one.clock
+    return one, other
+
+
 @pytest.mark.parametrize(
     ("fate", "event"), [("failed_before", "step.abandoned"), ("failed_after", "step.adopted")]
 )
@@ -479,10 +488,7 @@ def test_a_gradient_of_a_notebook_is_in_no_step_of_the_history(story: Story) -> 
 
 
 def test_what_a_notebook_left_before_a_run_began_is_in_no_step_of_it(tmp_path: Path) -> None:
-    for name in ("one", "other"):
-        (tmp_path / name).mkdir()
-    one, other = Story(tmp_path / "one"), Story(tmp_path / "other", seed=100)
-    other.service, other.clock = one.service, one.clock
+    one, other = two_runs(tmp_path)
     assert one.live().code == ExitCode.DONE
     one.notebook("forward-backward")
 
@@ -494,10 +500,7 @@ def test_what_a_notebook_left_before_a_run_began_is_in_no_step_of_it(tmp_path: P
 
 
 def test_a_gradient_of_a_notebook_is_not_in_the_first_step_on_somebodys_head_either(tmp_path: Path) -> None:
-    for name in ("one", "other"):
-        (tmp_path / name).mkdir()
-    one, other = Story(tmp_path / "one"), Story(tmp_path / "other", seed=100)
-    other.service, other.clock = one.service, one.clock
+    one, other = two_runs(tmp_path)
     assert one.live().code == ExitCode.DONE
 
     def adds(request: Request) -> None:
@@ -522,24 +525,83 @@ def test_a_service_that_counts_in_a_way_of_its_own_costs_one_step_once_more(stor
     story.check()
 
 
-def test_a_step_of_a_notebook_that_takes_as_many_datums_is_not_taken_for_a_lost_one(story: Story) -> None:
-    def steps(request: Request) -> str | None:
+def test_a_step_of_a_notebook_that_takes_as_many_datums_ends_the_run_with_76_by_its_learning_rate(
+    story: Story,
+) -> None:
+    def loses(request: Request) -> str | None:
         if (request.name, request.nth) != ("optim-step", 4):
             return None
-        (slug,) = story.service.slugs.values()
-        (ours,) = slug.batches
-        slug.batches.clear()
-        for place in range(len(ours)):
-            story.notebook("forward-backward", f"somebody-elses-{place}")
-        story.notebook("optim-step")
+        story.takes_over()
         return "lost_request"
 
-    end = story.live(steps)
+    end = story.live(loses)
 
-    assert end.code == ExitCode.DONE
+    assert end.code == ExitCode.HEAD_MOVED
+    assert "was made with the learning rate 0.001, and this run asked for no such step" in story.said(end)
     assert not story.events("step.adopted")
-    assert [line["step"] for line in story.events("step.abandoned")] == [4]
-    story.check()
+
+
+def test_a_step_of_a_notebook_in_place_of_the_first_one_of_a_run_is_not_taken_for_it(tmp_path: Path) -> None:
+    one, other = two_runs(tmp_path)
+    assert one.live().code == ExitCode.DONE
+
+    def loses(request: Request) -> str | None:
+        if (request.name, request.nth) != ("optim-step", 1):
+            return None
+        other.takes_over()
+        return "lost_request"
+
+    assert other.live(loses).code == ExitCode.HEAD_MOVED
+    # It is no step of the run, and as soon as a step has told that the rates tell, it is somebody else's.
+    assert not other.events("step.adopted")
+    assert [line["step"] for line in other.events("step.abandoned")] == [1]
+    (slug,) = other.service.slugs.values()
+    (left,) = [node for node in slug.nodes if "somebody-elses-0" in node.traces]
+    assert not any(node.parent == left.id for node in slug.nodes)
+
+
+def test_a_service_that_rounds_learning_rates_costs_one_step_once_more(tmp_path: Path) -> None:
+    one, other = two_runs(tmp_path)
+    one.service.rounds_rates = True
+    assert one.live().code == ExitCode.DONE
+
+    def loses_answers(request: Request) -> str | None:
+        return "failed_after" if request.name == "optim-step" and request.nth in (1, 3) else None
+
+    assert other.live(loses_answers).code == ExitCode.DONE
+    assert [line["step"] for line in other.events("step.abandoned")] == [1]
+    assert [line["step"] for line in other.events("step.adopted")] == [2]
+
+
+def test_a_rollout_of_the_head_that_a_run_began_with_is_as_old_as_it_is_also_in_the_next_life(
+    tmp_path: Path,
+) -> None:
+    one, other = two_runs(tmp_path, staleness=1)
+    assert one.live().code == ExitCode.DONE
+    (slug,) = other.service.slugs.values()
+    first_head, before = slug.head, len(slug.nodes)
+    # For long enough that what is sampled after the first life is of that head too.
+    other.service.gateway_lag_s = 60.0
+    other.pause(HOUR)
+
+    def dies_after_its_first_step(request: Request) -> int | None:
+        return 401 if len(slug.nodes) > before and request.name == "completions" else None
+
+    assert other.live(dies_after_its_first_step).code == ExitCode.KEY_REFUSED
+    began = set(other.service.sampled)
+    assert other.live().code == ExitCode.DONE
+
+    with other.store() as connection:
+        versions = {
+            row["trace_id"]: (row["version_min"], row["version_max"])
+            for row in connection.execute("SELECT * FROM rollouts WHERE num_tokens > 0")
+        }
+    late = {
+        versions[trace]
+        for trace, heads in other.service.sampled.items()
+        if heads == {first_head} and trace not in began and trace in versions
+    }
+    assert late == {(0, 0)}
 
 
 def test_a_late_request_of_ours_that_moves_the_head_is_undone(story: Story) -> None:
@@ -653,7 +715,8 @@ def test_a_fork_that_nothing_can_replace_is_trained_though_a_gradient_may_be_los
     story.check()
 
 
-def test_a_late_step_that_comes_while_the_head_is_set_back_is_no_persons_doing(story: Story) -> None:
+def test_a_late_step_that_comes_while_the_head_is_set_back_is_no_persons_doing(tmp_path: Path) -> None:
+    story = Story(tmp_path, rates=False)
     came: list[str] = []
 
     def comes(request: Request) -> str | None:
@@ -755,11 +818,18 @@ def test_a_head_that_a_person_moved_while_a_step_was_open_ends_the_run_with_76(
     story.check()
 
 
-@pytest.mark.parametrize("leases", [True, False])
+@pytest.mark.parametrize(
+    ("tells", "why"),
+    [
+        ({"leases": True}, "was made on top of"),
+        ({"rates": True}, "was made with the learning rate"),
+        ({"rates": False}, None),
+    ],
+)
 def test_a_step_of_somebody_else_that_may_be_a_lost_one_of_ours_is_in_no_step(
-    tmp_path: Path, leases: bool
+    tmp_path: Path, tells: dict[str, bool], why: str | None
 ) -> None:
-    story = Story(tmp_path, leases=leases)
+    story = Story(tmp_path, **tells)
 
     def loses_and_ends(request: Request) -> str | int | None:
         if (request.name, request.nth) == ("optim-step", 2):
@@ -776,9 +846,9 @@ def test_a_step_of_somebody_else_that_may_be_a_lost_one_of_ours_is_in_no_step(
     second = story.live()
 
     assert first.code == ExitCode.KEY_REFUSED
-    if leases:
+    if why is not None:
         assert second.code == ExitCode.HEAD_MOVED
-        assert f"checkpoint {theirs} was made on top of" in story.said(second)
+        assert f"checkpoint {theirs} {why}" in story.said(second)
         assert slug.head == theirs
     else:
         # Nothing tells it from a lost call that came late: it is in no step all the same.

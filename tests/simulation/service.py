@@ -85,6 +85,7 @@ class SimulatedService:
         self.leases = leases
         self.list_lag_s = list_lag_s
         self.counts_extra = 0
+        self.rounds_rates = False
         """How many datums of a checkpoint it counts beside those that were sent for it."""
         self.judged: Counter[str | None] = Counter()
         """How often each head was sampled without chance, as evaluations do."""
@@ -92,7 +93,7 @@ class SimulatedService:
         """Of every sampled token, by a forward."""
         self.mute: Callable[[Any], bool] = lambda _: False
         """Whether the completion that answers a request says nothing of its tokens."""
-        self._gateway_lag_s = gateway_lag_s
+        self.gateway_lag_s = gateway_lag_s
         self._done: dict[str, Answer] = {}
         self._odd = False
         self.slugs: dict[str, Slug] = {}
@@ -227,7 +228,7 @@ class SimulatedService:
     def _served(self, slug: Slug, now: float) -> str | None:
         """The head that the gateway serves: for a while after a promotion, still the one before."""
         for since, head in reversed(slug.heads):
-            if now - since >= self._gateway_lag_s:
+            if now - since >= self.gateway_lag_s:
                 return head
         return None
 
@@ -241,11 +242,14 @@ class SimulatedService:
                 "prev_model_checkpoint_id": node.parent,
                 "is_active": node.id == head,
                 "num_datums": len(node.traces) + self.counts_extra if self._counts else None,
-                "learning_rate": node.learning_rate if self._rates else None,
+                "learning_rate": self._told(node.learning_rate) if self._rates else None,
             }
             for node in known
         ]
         return Answer(200, listed)
+
+    def _told(self, rate: float) -> float:
+        return round(rate, 9) if self.rounds_rates else rate
 
     def _set_head(self, slug: Slug, body: Any, now: float) -> Answer:
         if body["checkpoint_id"] not in {node.id for node in slug.nodes}:
