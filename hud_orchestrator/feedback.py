@@ -10,7 +10,7 @@ bound age on their own (a slow group may be overtaken for ever); the sweep at th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import anyio
@@ -53,6 +53,10 @@ class PolicyCell:
             raise ValueError(f"policy versions only grow: have {self._policy.version}, got {policy.version}")
         self._policy = policy
         self._note(policy)
+
+    def abandon(self, checkpoints: Iterable[str]) -> None:
+        """Say that *checkpoints* are in no step, and that nothing may be trained on what they sample."""
+        self._versions |= dict.fromkeys(checkpoints, ABANDONED)
 
     def _note(self, policy: Policy) -> None:
         if policy.checkpoint is None:

@@ -39,7 +39,7 @@ class Standing:
     versions: Mapping[str, int]
     """Every checkpoint of this run and the version it was."""
     abandoned: frozenset[str] = frozenset()
-    """Checkpoints that the run has gone back from."""
+    """Checkpoints that are in no step, or that the run has gone back from."""
     went_back: Rollback | None = None
     """What has just led here, if the run has not simply gone on."""
     ended: frozenset[int]
@@ -127,7 +127,7 @@ async def standing(
         policy=Policy(version=line.last, checkpoint=checkpoint),
         # That of a head that stayed for several steps is the oldest one.
         versions={head: step for step, head in [*enumerate(line.heads)][::-1] if head is not None},
-        abandoned=frozenset(await rollbacks.abandoned()),
+        abandoned=frozenset(await rollbacks.abandoned() | await settler.beside()),
         went_back=went_back,
         ended=frozenset(await trajectories.ended()),
         dropped=await trajectories.dropped(after=line.last),

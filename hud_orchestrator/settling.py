@@ -32,6 +32,7 @@ from hud_orchestrator.rules.settlement import (
     settle,
 )
 from hud_orchestrator.rules.steps import unapplied
+from hud_orchestrator.signed_rates import SignedRates
 from hud_orchestrator.single_writer import HEADS_SET, SingleWriter
 from hud_orchestrator.store.history import History
 from hud_orchestrator.store.ledger import Ledger, PlannedStep
@@ -73,6 +74,11 @@ class Settler:
     """Whether another fork can be made of what the model was forked from."""
     redo: bool = True
     """Whether groups of a lost step are free for another one."""
+
+    @property
+    def rates(self) -> SignedRates:
+        """What learning rates tell, where there are no leases."""
+        return SignedRates(ledger=self.ledger, history=self.history, writer=self.writer)
 
     @property
     def can_drop(self) -> bool:
@@ -161,6 +167,11 @@ class Settler:
                 detail=verdict.evidence, strays=verdict.strays,
             )  # fmt: skip
         log.info("step.abandoned", step=step.number, evidence=verdict.evidence, redone=self.redo)
+
+    async def beside(self) -> set[str]:
+        """Checkpoints beside the run's history: from before its first head, and those that were put aside."""
+        before = await self._before() - {await self.history.get("first_head")}
+        return before | (await self.ledger.checkpoints() - await self.ledger.checkpoints(strays=False))
 
     async def regain(self, model_name: str, expected: str | None) -> None:
         """See that the head is where this run left it; a late call of ours that moved it is undone.
@@ -284,19 +295,16 @@ class Settler:
     async def _compare(self, step: PlannedStep, node: Checkpoint) -> None:
         """Learn whether the service counts and rounds as we do, from a step that is taken for applied.
 
-        A rate is compared once it has agreed, and for a step without an answer until it has not: that may be
-        another trainer's. A count is from the second step on; should that disagree, the step is done again,
-        and if it then still does, the service counts in a way of its own.
+        A count is compared from the second step on; should that disagree, the step is done again, and if it
+        then still does, the service counts in a way of its own.
         """
+        await self.rates.learn(step, node)
         agree = await self.history.get("counts_agree")
         if agree not in ("yes", "no") and None not in (node.num_datums, step.num_datums):
             if node.num_datums == step.num_datums:
                 await self.history.set("counts_agree", "yes")
             elif agree is not None:
                 await self.history.set("counts_agree", "no")
-        told = not self.writer.fences and node.learning_rate is not None
-        if told and await self.history.get("rates_agree") is None:
-            await self.history.set("rates_agree", "yes" if node.learning_rate == step.learning_rate else "no")
 
     async def _shown(self, checkpoint: str | None) -> list[Checkpoint]:
         """The tree, as soon as it shows *checkpoint* as its head, or when it has been watched for long."""
@@ -326,15 +334,12 @@ class Settler:
         # have lost a part of its gradient.
         doubtful = step.head_before is not None or (step.accumulations > 1 and self.can_fork)
         counts = agree == "yes" or (agree in (None, _doubted(step)) and doubtful)
-        # Under a lease there is nobody to be told apart from, and the rate is not signed.
-        told = await self.history.get("rates_agree")
-        signs = not self.writer.fences and (told == "yes" or (told is None and step.checkpoint is None))
         return Claim(
             head_before=step.head_before,
             sent="optim_step" in step.called,
             checkpoint=step.checkpoint,
             num_datums=step.num_datums if counts else None,
-            learning_rate=step.learning_rate if signs else None,
+            learning_rate=step.learning_rate if await self.rates.tell(step) else None,
             rivals=step.has_rivals,
             others=await self.writer.others_after(step.number - 1),
         )
@@ -356,18 +361,8 @@ class Settler:
             known=known,
             # If all were made under leases, none of ours can have come when another head was there already.
             stood_on=await self.ledger.stood_on(parents) if await self.writer.always_fenced() else None,
-            unasked=await self._unasked(tree),
+            unasked=await self.rates.unasked(tree, before=before),
         )
-
-    async def _unasked(self, tree: list[Checkpoint]) -> set[str]:
-        """Those with a learning rate that this run has never asked for; each of its own is signed."""
-        if self.writer.fences or await self.history.get("rates_agree") != "yes":
-            return set()
-        # What came while the rate of a step was not known to tell is beside the history, and not ours.
-        ours = await self._before() | await self.ledger.checkpoints(strays=False)
-        rates = {node.id: node.learning_rate for node in tree if node.id not in ours}
-        asked = await self.ledger.asked_for({rate for rate in rates.values() if rate is not None})
-        return {made for made, rate in rates.items() if rate is not None and rate not in asked}
 
     async def _adopt(self, step: PlannedStep, node: Checkpoint) -> None:
         if not node.is_active:

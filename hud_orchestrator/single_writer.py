@@ -16,10 +16,12 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
 
+from hud_orchestrator.clients.retry import patiently
 from hud_orchestrator.clients.writer_lease import NO_LEASES, FencingToken, WriterLeases
 from hud_orchestrator.errors import (
     FencedOff,
@@ -78,6 +80,10 @@ class SingleWriter:
         """Whether this run has had the model on lease for as long as there is one."""
         return self.fences and await self._history.get(UNFENCED) is None
 
+    async def never_fenced(self) -> bool:
+        """Whether this run has never had a model on lease; each of its learning rates is signed then."""
+        return not self.fences and await self._history.get("token") is None
+
     async def take(self, model_id: str) -> bool:
         """Have *model_id* from here on, with a clean cut; ``False``: the service gives no leases.
 
@@ -89,12 +95,10 @@ class SingleWriter:
         async with self._taking:
             if model_id != self._model_id:
                 await self.release()
-            wanted = await self._next_claim()
             self._unanswered = True
             try:
-                lease = await self._leases.take(model_id, wanted)
+                lease = await self._ask(model_id)
             except (RequestRejected, KeyRefused) as error:
-                # Not the answer to what was sent before it, perhaps: the claim may have been given a token.
                 if self.fences or getattr(error, "status", NO_LEASES[0]) not in NO_LEASES:
                     raise
                 self._offered = False
@@ -112,6 +116,17 @@ class SingleWriter:
             await self._compare(model_id, lease)
             log.info("lease.taken", model=model_id, token=lease.token)
             return True
+
+    async def _ask(self, model_id: str) -> WriterLease:
+        """The lease. A claim stays counted when it fails, unless it was surely given no token."""
+        wanted, failures = await self._next_claim(), list[OrchestratorError]()
+        try:
+            return await patiently(partial(self._leases.take, model_id, wanted), failed=failures.append)
+        except OrchestratorError:
+            # A refusal is the answer to the last try alone: one before it may have arrived.
+            if all(isinstance(failure, ServiceUnreachable) for failure in failures):
+                await self._count_claims(-1)
+            raise
 
     async def others_after(self, step: int) -> Others:
         """What is known of others who had the model when this run had made *step*, or tried the next one."""
@@ -144,6 +159,10 @@ class SingleWriter:
     async def _claims(self) -> int:
         """Claims, with the one in hand, of which we do not know whether they were given a token."""
         return int(await self._history.get("claims_unanswered") or "1")
+
+    async def _count_claims(self, more: int) -> None:
+        claims = int(await self._history.get("claims_unanswered") or "0")
+        await self._history.set("claims_unanswered", str(claims + more))
 
     async def take_when_free(self, model_id: str, *, waiting: Callable[[str], None]) -> None:
         """As ``take``, as soon as nobody else has it; *waiting* is told who does."""
@@ -201,8 +220,7 @@ class SingleWriter:
             await self._history.set("owner", owner)
         # Of a directory that was put back to an earlier state the clock is still ahead.
         claim = max(int(await self._history.get("claim") or "0") + 1, int(time.time()))
-        claims = int(await self._history.get("claims_unanswered") or "0")
-        await self._history.set("claims_unanswered", str(claims + 1))
+        await self._count_claims(1)
         await self._history.set("claim", str(claim))
         return WriterLeaseRequest(owner=owner, claim=claim, holder=self._holder, ttl_s=TTL_S)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hud_orchestrator.clients.retry import AT_START, ONCE, READ, Retry
+from hud_orchestrator.clients.retry import AT_START, ONCE, Retry
 from hud_orchestrator.clients.transport import Transport
 from hud_orchestrator.wire_writer import FENCING_TOKEN, WriterLease, WriterLeaseRequest
 
@@ -41,13 +41,13 @@ class WriterLeases:
         return await self._asked("GET", model_id, retry=ONCE)
 
     async def take(self, model_id: str, wanted: WriterLeaseRequest) -> WriterLease:
-        """Have the model alone; may be repeated, for a claim is taken once.
+        """Have the model alone. Asks once, and may be repeated: a claim is taken once.
 
         Raises:
             FencedOff: somebody else has it.
             RequestRejected, KeyRefused: see ``NO_LEASES``.
         """
-        return await self._asked("POST", model_id, retry=READ, body=wanted.model_dump())
+        return await self._asked("POST", model_id, retry=ONCE, body=wanted.model_dump())
 
     async def hold(self, model_id: str, token: FencingToken) -> WriterLease:
         """Begin the lease's time anew.

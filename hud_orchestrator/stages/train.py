@@ -215,6 +215,7 @@ async def _settled(trainer: Trainer, batch: Batch, error: Exception, *, last: bo
         if isinstance(verdict, Applied):
             node = verdict.checkpoint
             return _step(trainer, batch, node.id, {**step.metrics, **norms(node)})
+        trainer.policy.abandon(verdict.strays)
         if await trainer.ledger.open_step() is None:
             return None if settler.redo else _step(trainer, batch, None, step.metrics)
     raise OutcomeUnknown(f"step {step.number} cannot be settled while the run goes on: {error}") from error

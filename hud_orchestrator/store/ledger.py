@@ -235,6 +235,15 @@ class Ledger:
 
         return await self._database.look(look, quick=True)
 
+    async def answered(self) -> set[str]:
+        """The checkpoints that the service has named in its answers to this run."""
+        found = await self._database.read(
+            "SELECT detail FROM calls"
+            " WHERE kind = 'optim_step' AND ending = 'confirmed' AND detail IS NOT NULL",
+            quick=True,
+        )
+        return {row["detail"] for row in found}
+
     async def asked_for(self, rates: Collection[float]) -> set[float]:
         """Those of *rates* that a step of this run was planned with."""
 

@@ -57,6 +57,8 @@ def none(_: Request) -> None:
     """Nothing goes wrong."""
 
 
+DAY = 86400.0
+
 LOSS = {"loss", "loss:sum"}
 """What a step's loss is called, by a daemon that computes it and by the service."""
 
@@ -151,6 +153,11 @@ class Story:
             assert sorted(json.loads(step["groups"])) == ended
         assert all(row["step"] - 1 - row["version_min"] <= self.staleness for row in trained)
 
+    def trained(self) -> set[str]:
+        """The traces that were trained on."""
+        with self.store() as connection:
+            return {row["trace_id"] for row in connection.execute(TRAINED)}
+
     def applied(self) -> int:
         """How many steps made a checkpoint: one whose groups have no spread is skipped."""
         with self.store() as connection:
@@ -177,12 +184,24 @@ class Story:
         model = self.loaded.run.model.model_copy(update={"base": None})
         self.loaded = replace(self.loaded, run=self.loaded.run.model_copy(update={"model": model}))
 
-    def notebook(self, call: str, trace: str = "somebody-elses") -> None:
+    def notebook(self, call: str, trace: str = "somebody-elses", *, token: int | None = None) -> None:
         """Somebody else makes a training call to the slug."""
         (slug,) = self.service.slugs.values()
         body = {"inputs": [{"trace_id": trace}], "learning_rate": 1e-3}
-        path = f"/v1/models/{slug.id}/train/{call}"
-        assert self.service.handle("POST", path, body, key=None, token=None, now=self.clock.now).status == 200
+        path, now = f"/v1/models/{slug.id}/train/{call}", self.clock.now
+        assert self.service.handle("POST", path, body, key=None, token=token, now=now).status == 200
+
+    @contextmanager
+    def leased(self) -> Iterator[int]:
+        """Somebody else has the slug on lease, with this token."""
+        (slug,) = self.service.slugs.values()
+        path, body = (
+            f"/v1/models/{slug.id}/lease",
+            {"owner": "somebody", "claim": 1, "holder": "else", "ttl_s": DAY},
+        )
+        lease = self.service.handle("POST", path, body, key=None, token=None, now=self.clock.now).body
+        yield lease["token"]
+        self.service.handle("DELETE", path, None, key=None, token=lease["token"], now=self.clock.now)
 
     def takes_over(self) -> None:
         """Somebody else steps in the place of a step whose gradient is there, with as many datums."""

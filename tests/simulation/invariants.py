@@ -197,6 +197,8 @@ class _Store:
             step["checkpoint"]: self._run.run.steps for step in self._made if step["checkpoint"]
         }
         until |= {None: self._run.run.steps} if len(until) == 1 else {}
+        # What was there before the run's first head was none of its versions.
+        until |= dict.fromkeys({*self._first_tree} - {self._first_head}, -self._run.run.steps)
         for step in sorted(self._made, key=lambda one: one["number"]):
             if step["checkpoint"]:
                 until[parents[step["checkpoint"]]] = step["number"] - 1

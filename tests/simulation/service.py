@@ -85,8 +85,9 @@ class SimulatedService:
         self.leases = leases
         self.list_lag_s = list_lag_s
         self.counts_extra = 0
-        self.rounds_rates = False
         """How many datums of a checkpoint it counts beside those that were sent for it."""
+        self.digits: int | None = None
+        """To how many significant ones it tells a learning rate; ``None``: to the last bit."""
         self.judged: Counter[str | None] = Counter()
         """How often each head was sampled without chance, as evaluations do."""
         self.logprob = LOGPROB
@@ -249,7 +250,7 @@ class SimulatedService:
         return Answer(200, listed)
 
     def _told(self, rate: float) -> float:
-        return round(rate, 9) if self.rounds_rates else rate
+        return rate if self.digits is None else float(f"{rate:.{self.digits}g}")
 
     def _set_head(self, slug: Slug, body: Any, now: float) -> Answer:
         if body["checkpoint_id"] not in {node.id for node in slug.nodes}:
