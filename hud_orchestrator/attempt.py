@@ -22,7 +22,7 @@ from hud_orchestrator.ladder import GroupClocks, Ladder, Limits
 from hud_orchestrator.logs import get_logger
 from hud_orchestrator.pacing import PacedGateway
 from hud_orchestrator.policy import EpisodePolicy, Sampling
-from hud_orchestrator.records import Outcome, Phase, Rollout, Ticket
+from hud_orchestrator.records import ABANDONED, Outcome, Phase, Rollout, Ticket
 from hud_orchestrator.reporting.witness import Nobody, Witness
 from hud_orchestrator.trial import Trial
 
@@ -66,9 +66,9 @@ class Attempts(ABC):
         wait_s = FIRST_LAG_WAIT_S
         while True:
             rollout = await self._attempts(ticket, temperature)
-            if version is None or rollout.oldest_version in (None, version):
+            reason = _wrong_policy(rollout, version)
+            if reason is None:
                 return rollout
-            reason = f"the gateway still serves the policy of step {rollout.oldest_version}, not {version}"
             if anyio.current_time() + wait_s >= self._group_until(ticket) - self._limits.grading_reserve_s:
                 return replace(rollout, outcome=Outcome.GATEWAY_FAILED, reward=None, detail=reason)
             log.info("rollout.retried", group=ticket.group, member=ticket.member, reason=reason)
@@ -131,6 +131,16 @@ class Attempts(ABC):
             attempts=0,
             phase=Phase.START,
         )
+
+
+def _wrong_policy(rollout: Rollout, version: int | None) -> str | None:
+    """Why a rollout is not of a policy that it is wanted of; without *version* any one of the run will do."""
+    made_by = rollout.oldest_version
+    if version is None and made_by == ABANDONED:
+        return "the gateway still serves a checkpoint that is not in the history of this run"
+    if version is None or made_by in (None, version):
+        return None
+    return f"the gateway still serves the policy of step {made_by}, not {version}"
 
 
 class Attempter(Attempts):

@@ -122,6 +122,7 @@ async def standing(
     )
     checkpoint = line.head(line.last)
     await settler.regain(model.model_name, checkpoint)
+    await settler.writer.found_as_left()
     return Standing(
         model=model,
         policy=Policy(version=line.last, checkpoint=checkpoint),

@@ -32,7 +32,6 @@ from hud_orchestrator.rules.settlement import (
     settle,
 )
 from hud_orchestrator.rules.steps import unapplied
-from hud_orchestrator.signed_rates import SignedRates
 from hud_orchestrator.single_writer import HEADS_SET, SingleWriter
 from hud_orchestrator.store.history import History
 from hud_orchestrator.store.ledger import Ledger, PlannedStep
@@ -74,11 +73,6 @@ class Settler:
     """Whether another fork can be made of what the model was forked from."""
     redo: bool = True
     """Whether groups of a lost step are free for another one."""
-
-    @property
-    def rates(self) -> SignedRates:
-        """What learning rates tell, where there are no leases."""
-        return SignedRates(ledger=self.ledger, history=self.history, writer=self.writer)
 
     @property
     def can_drop(self) -> bool:
@@ -296,15 +290,23 @@ class Settler:
         """Learn whether the service counts and rounds as we do, from a step that is taken for applied.
 
         A count is compared from the second step on; should that disagree, the step is done again, and if it
-        then still does, the service counts in a way of its own.
+        then still does, the service counts in a way of its own. A rate is compared once it has agreed, and
+        no more once that of an answered step has not: the service rounds.
         """
-        await self.rates.learn(step, node)
         agree = await self.history.get("counts_agree")
         if agree not in ("yes", "no") and None not in (node.num_datums, step.num_datums):
             if node.num_datums == step.num_datums:
                 await self.history.set("counts_agree", "yes")
             elif agree is not None:
                 await self.history.set("counts_agree", "no")
+        if (
+            step.checkpoint is not None
+            and node.learning_rate is not None
+            and await self.writer.never_fenced()
+        ):
+            agrees = "yes" if node.learning_rate == step.learning_rate else "no"
+            if await self.history.get("rates_agree") not in (agrees, "no"):
+                await self.history.set("rates_agree", agrees)
 
     async def _shown(self, checkpoint: str | None) -> list[Checkpoint]:
         """The tree, as soon as it shows *checkpoint* as its head, or when it has been watched for long."""
@@ -334,12 +336,15 @@ class Settler:
         # have lost a part of its gradient.
         doubtful = step.head_before is not None or (step.accumulations > 1 and self.can_fork)
         counts = agree == "yes" or (agree in (None, _doubted(step)) and doubtful)
+        # What an answer names is the step's, whatever its rate.
+        signs = step.checkpoint is None and await self.history.get("rates_agree") == "yes"
+        signs = signs and await self.writer.never_fenced()
         return Claim(
             head_before=step.head_before,
             sent="optim_step" in step.called,
             checkpoint=step.checkpoint,
             num_datums=step.num_datums if counts else None,
-            learning_rate=step.learning_rate if await self.rates.tell(step) else None,
+            learning_rate=step.learning_rate if signs else None,
             rivals=step.has_rivals,
             others=await self.writer.others_after(step.number - 1),
         )
@@ -361,7 +366,6 @@ class Settler:
             known=known,
             # If all were made under leases, none of ours can have come when another head was there already.
             stood_on=await self.ledger.stood_on(parents) if await self.writer.always_fenced() else None,
-            unasked=await self.rates.unasked(tree, before=before),
         )
 
     async def _adopt(self, step: PlannedStep, node: Checkpoint) -> None:

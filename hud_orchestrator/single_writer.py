@@ -29,6 +29,7 @@ from hud_orchestrator.errors import (
     OrchestratorError,
     RequestRejected,
     ServiceBusy,
+    ServiceError,
     ServiceUnreachable,
 )
 from hud_orchestrator.logs import get_logger
@@ -119,12 +120,14 @@ class SingleWriter:
 
     async def _ask(self, model_id: str) -> WriterLease:
         """The lease. A claim stays counted when it fails, unless it was surely given no token."""
-        wanted, failures = await self._next_claim(), list[OrchestratorError]()
+        wanted, tries = await self._next_claim(), list[ServiceError]()
         try:
-            return await patiently(partial(self._leases.take, model_id, wanted), failed=failures.append)
-        except OrchestratorError:
-            # A refusal is the answer to the last try alone: one before it may have arrived.
-            if all(isinstance(failure, ServiceUnreachable) for failure in failures):
+            return await patiently(partial(self._leases.take, model_id, wanted), failed=tries.append)
+        except OrchestratorError as error:
+            # A refusal is the answer to the last try alone: one before it may have arrived. But if somebody
+            # else has the model, none did that was answered, and what was not may still arrive.
+            taken = isinstance(error, FencedOff)
+            if all(isinstance(one, ServiceUnreachable) or (taken and "status" in one.facts) for one in tries):
                 await self._count_claims(-1)
             raise
 
@@ -134,6 +137,16 @@ class SingleWriter:
         if after != str(step):
             return Others.NONE
         return Others.SURELY if surely else Others.PERHAPS
+
+    async def found_as_left(self) -> None:
+        """The head is where this run left it, and it has the lease: what others may have done is over.
+
+        A checkpoint of theirs may still be missing in an old list, so none is adopted in the next step.
+        """
+        if self.fences:
+            after, _, surely = (await self._history.get("others_after") or "").partition(" ")
+            if surely:
+                await self._history.set("others_after", after)
 
     async def _compare(self, model_id: str, lease: WriterLease) -> None:
         """Note after which step somebody else may have had the model: there are tokens that we do not know.

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import anyio
 
-from hud_orchestrator.errors import OrchestratorError, ServiceBusy, ServiceUnreachable
+from hud_orchestrator.errors import ServiceBusy, ServiceError, ServiceUnreachable
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ SAMPLING = Retry(attempts=8, first_wait_s=0.25, longest_wait_s=30)
 
 
 async def patiently(
-    ask: Callable[[], Awaitable[T]], *, failed: Callable[[OrchestratorError], None] = lambda _: None
+    ask: Callable[[], Awaitable[T]], *, failed: Callable[[ServiceError], None] = lambda _: None
 ) -> T:
     """What *ask* returns, which itself asks once, tried as often as a read is; *failed* is told each time.
 

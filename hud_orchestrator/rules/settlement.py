@@ -126,7 +126,6 @@ def check_strangers(
     optim_steps: int,
     known: Collection[str],
     stood_on: Collection[str | None] | None,
-    unasked: Collection[str],
 ) -> None:
     """Refuse a tree that has grown by nodes that this run cannot have made.
 
@@ -136,7 +135,6 @@ def check_strangers(
         optim_steps: calls of this run that may have made one.
         known: checkpoints that the ledger accounts for.
         stood_on: heads on which those calls were made; ``None``: they may have come later, on any.
-        unasked: checkpoints with a learning rate that none of those calls asked for, where that tells.
 
     Raises:
         HeadMoved: somebody else trains the model.
@@ -147,12 +145,6 @@ def check_strangers(
             f"{len(grown)} checkpoints were made since this run began, the last one {grown[-1].id}, and it "
             f"asked for {optim_steps} at most: {_STRANGERS}"
         )
-    for node in grown:
-        if node.id in unasked:
-            raise HeadMoved(
-                f"checkpoint {node.id} was made with the learning rate {node.learning_rate!r}, and this run "
-                f"asked for no such step: {_STRANGERS}"
-            )
     new = {node.id: node for node in grown if node.id not in known}
     for node in new.values():
         parent = node.prev_model_checkpoint_id

@@ -235,24 +235,6 @@ class Ledger:
 
         return await self._database.look(look, quick=True)
 
-    async def answered(self) -> set[str]:
-        """The checkpoints that the service has named in its answers to this run."""
-        found = await self._database.read(
-            "SELECT detail FROM calls"
-            " WHERE kind = 'optim_step' AND ending = 'confirmed' AND detail IS NOT NULL",
-            quick=True,
-        )
-        return {row["detail"] for row in found}
-
-    async def asked_for(self, rates: Collection[float]) -> set[float]:
-        """Those of *rates* that a step of this run was planned with."""
-
-        def look(connection: sqlite3.Connection) -> set[float]:
-            planned = "SELECT 1 FROM steps WHERE learning_rate = ? LIMIT 1"
-            return {rate for rate in rates if connection.execute(planned, (rate,)).fetchone()}
-
-        return await self._database.look(look, quick=True)
-
     async def given_up(self, number: int) -> set[int]:
         """The groups of the last attempt at a step, if that was given up."""
         found = await self._database.read(

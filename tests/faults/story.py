@@ -158,6 +158,14 @@ class Story:
         with self.store() as connection:
             return {row["trace_id"] for row in connection.execute(TRAINED)}
 
+    def step_one(self) -> str | None:
+        """What the first step made; ``None``: it was skipped."""
+        with self.store() as connection:
+            (made,) = connection.execute(
+                "SELECT checkpoint FROM steps WHERE number = 1 AND state IN ('applied', 'skipped')"
+            ).fetchone()
+        return None if made is None else str(made)
+
     def applied(self) -> int:
         """How many steps made a checkpoint: one whose groups have no spread is skipped."""
         with self.store() as connection:

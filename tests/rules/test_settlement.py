@@ -111,7 +111,7 @@ def test_batches_ask_for_rates_of_their_own_that_are_all_but_the_same(rate: floa
 
 
 def test_more_nodes_than_this_run_asked_for_are_somebody_elses() -> None:
-    check = partial(check_strangers, TREE, known=(), stood_on=None, unasked=())
+    check = partial(check_strangers, TREE, known=(), stood_on=None)
     check(before=(), optim_steps=2)
     check(before={"c1"}, optim_steps=1)
 
@@ -119,21 +119,12 @@ def test_more_nodes_than_this_run_asked_for_are_somebody_elses() -> None:
         check(before={"c1"}, optim_steps=0)
 
 
-def test_a_node_of_a_learning_rate_that_this_run_never_asked_for_is_somebody_elses() -> None:
-    tree = [node("c1", None, rate=2e-3), node("c2", "c1", rate=1e-3)]
-    check = partial(check_strangers, tree, before={"c1"}, known={"c2"}, optim_steps=3, stood_on=None)
-    check(unasked={"c1"})
-
-    with pytest.raises(HeadMoved, match=r"checkpoint c2 was made with the learning rate 0\.001"):
-        check(unasked={"c2"})
-
-
 @pytest.mark.parametrize("stood_on", [{"c1"}, {None, "c1"}])
 def test_under_a_lease_a_node_where_this_run_asked_for_none_is_somebody_elses(
     stood_on: set[str | None],
 ) -> None:
     tree = [*TREE, node("c3", "c2")]
-    check = partial(check_strangers, before={"c1"}, optim_steps=3, unasked=())
+    check = partial(check_strangers, before={"c1"}, optim_steps=3)
     check(tree, known=(), stood_on=stood_on)  # c3 on top of a late one of ours
     check(tree, known={"c2", "c3"}, stood_on=stood_on)
     check(tree, known={"c2"}, stood_on=None)

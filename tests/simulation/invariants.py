@@ -137,7 +137,8 @@ class _Store:
         Args:
             slug: the model.
             excused: somebody noticed that there is another trainer.
-            found: another trainer may have left something on a fork without a head, which cannot be cleared.
+            found: another trainer may have left something on a fork without a head, which cannot be cleared,
+                or put as much in the place of what a late call of the run then steps on.
         """
         nodes = {node.id: node for node in slug.nodes}
         traces = self._trained()
@@ -153,7 +154,8 @@ class _Store:
                 [one for group in groups for one in traces.pop(group, ())],
             )
             foreign = not set(made) <= set(wanted)
-            if foreign and (excused or (found and nodes[checkpoint].parent is None)):
+            late = len(made) == len(wanted) and nodes[checkpoint].learning_rate == step["learning_rate"]
+            if foreign and (excused or (found and (nodes[checkpoint].parent is None or late))):
                 continue
             _must(set(made) <= set(wanted), f"step {number} took a gradient of something else")
             _must(len(set(made)) == len(made), f"step {number} took a gradient twice")

@@ -169,7 +169,6 @@ async def test_the_ledger_says_what_its_steps_made_and_saw_and_on_which_heads_th
     assert await ledger.checkpoints(strays=False) == {"c1"}
     assert await ledger.stood_on([None, "c1", "theirs"]) == {None}
     assert await ledger.stood_on(["c1"]) == set()
-    assert await ledger.asked_for([1e-3, 2e-3]) == {1e-3}
 
 
 async def test_who_is_cancelled_leaves_no_row_of_a_call_that_was_never_sent(
