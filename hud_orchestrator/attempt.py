@@ -53,6 +53,7 @@ class Attempts(ABC):
             ticket: what to attempt.
             temperature: of sampling.
             version: of the policy that has to make it; a gateway may serve the one before for a while.
+                ``None``: any one of this run.
 
         Raises:
             RunFailed, ServiceUnreachable: what it needs has been broken for too long.
@@ -136,9 +137,10 @@ class Attempts(ABC):
 def _wrong_policy(rollout: Rollout, version: int | None) -> str | None:
     """Why a rollout is not of a policy that it is wanted of; without *version* any one of the run will do."""
     made_by = rollout.oldest_version
-    if version is None and made_by == ABANDONED:
-        return "the gateway still serves a checkpoint that is not in the history of this run"
-    if version is None or made_by in (None, version):
+    if version is None:
+        outside = "the gateway still serves a checkpoint that is not in the history of this run"
+        return outside if made_by == ABANDONED else None
+    if made_by in (None, version):
         return None
     return f"the gateway still serves the policy of step {made_by}, not {version}"
 

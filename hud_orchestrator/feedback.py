@@ -24,7 +24,7 @@ class PolicyCell:
     def __init__(
         self, policy: Policy, *, history: Mapping[str, int] | None = None, abandoned: Collection[str] = ()
     ) -> None:
-        """Begin at *policy*; *history* has checkpoints before it, *abandoned* those of other branches."""
+        """Begin at *policy*; *history* has checkpoints before it, *abandoned* those beside it."""
         self._changed = anyio.Event()
         self._named = False
         """Whether the gateway has named a checkpoint of this run, and not something of its own kind."""

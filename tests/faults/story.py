@@ -76,7 +76,6 @@ class Story:
         members: int = 2,
         leases: bool = False,
         counts: bool = True,
-        rates: bool = True,
         lost_steps: str = "redo",
         guards: Sequence[Mapping[str, Any]] = (),
         loss: str = "importance_sampling",
@@ -89,7 +88,7 @@ class Story:
         self.clock = Clock()
         given = {"list_lag_s": 0.0, "gateway_lag_s": 0.0, **lags}
         self.service = SimulatedService(
-            Random(1), idempotent=True, counts=counts, rates=rates, leases=leases, **given
+            Random(1), idempotent=True, counts=counts, rates=True, leases=leases, **given
         )
         self._lives = seed
         self._unsafe = Unsafe()

@@ -54,6 +54,17 @@ def two_runs(directory: Path, **settings: Any) -> tuple[Story, Story]:
     return one, other
 
 
+def dies_in_the_second_step(story: Story) -> Callable[[Request], str | None]:
+    """Its ``optim_step`` is lost, and the lease cannot be taken anew."""
+
+    def dies(request: Request) -> str | None:
+        if request.name == "optim-step" and request.nth == 2:
+            return "lost_request"
+        return "refused" if story.applied() == 1 and request.name == "lease" else None
+
+    return dies
+
+
 @pytest.mark.parametrize(
     ("fate", "event"), [("failed_before", "step.abandoned"), ("failed_after", "step.adopted")]
 )
@@ -623,7 +634,7 @@ def test_nothing_is_trained_on_what_was_sampled_by_a_head_before_the_one_that_a_
 def test_nothing_is_trained_on_what_a_checkpoint_that_was_put_aside_samples_from_then_on(
     tmp_path: Path,
 ) -> None:
-    story = Story(tmp_path, steps=14, staleness=1, rates=False, gateway_lag_s=0.9)
+    story = Story(tmp_path, steps=14, staleness=1, gateway_lag_s=0.9)
     lost = {2: "lost_request", 3: "lost_answer"}
 
     end = story.live(lambda request: lost.get(request.nth) if request.name == "optim-step" else None)
@@ -752,8 +763,7 @@ def test_a_fork_that_nothing_can_replace_is_trained_though_a_gradient_may_be_los
     story.check()
 
 
-def test_a_late_step_that_comes_while_the_head_is_set_back_is_no_persons_doing(tmp_path: Path) -> None:
-    story = Story(tmp_path, rates=False)
+def test_a_late_step_that_comes_while_the_head_is_set_back_is_no_persons_doing(story: Story) -> None:
     came: list[str] = []
 
     def comes(request: Request) -> str | None:
@@ -855,17 +865,11 @@ def test_a_head_that_a_person_moved_while_a_step_was_open_ends_the_run_with_76(
     story.check()
 
 
-@pytest.mark.parametrize(
-    ("tells", "why"),
-    [
-        ({"leases": True}, "was made on top of"),
-        ({"rates": False}, None),
-    ],
-)
+@pytest.mark.parametrize("leases", [True, False])
 def test_a_step_of_somebody_else_that_may_be_a_lost_one_of_ours_is_in_no_step(
-    tmp_path: Path, tells: dict[str, bool], why: str | None
+    tmp_path: Path, leases: bool
 ) -> None:
-    story = Story(tmp_path, **tells)
+    story = Story(tmp_path, leases=leases)
 
     def loses_and_ends(request: Request) -> str | int | None:
         if (request.name, request.nth) == ("optim-step", 2):
@@ -882,9 +886,9 @@ def test_a_step_of_somebody_else_that_may_be_a_lost_one_of_ours_is_in_no_step(
     second = story.live()
 
     assert first.code == ExitCode.KEY_REFUSED
-    if why is not None:
+    if leases:
         assert second.code == ExitCode.HEAD_MOVED
-        assert f"checkpoint {theirs} {why}" in story.said(second)
+        assert f"checkpoint {theirs} was made on top of" in story.said(second)
         assert slug.head == theirs
     else:
         # Nothing tells it from a lost call that came late: it is in no step all the same.
@@ -919,12 +923,7 @@ def test_a_step_of_a_notebook_while_the_run_is_down_is_not_taken_for_the_one_tha
     loss = "client:importance_sampling" if own else "importance_sampling"
     story = Story(tmp_path, leases=True, loss=loss)
 
-    def dies_in_the_second_step(request: Request) -> str | None:
-        if request.name == "optim-step" and request.nth == 2:
-            return "lost_request"
-        return "refused" if story.applied() == 1 and request.name == "lease" else None
-
-    first = story.live(dies_in_the_second_step)
+    first = story.live(dies_in_the_second_step(story))
     # What it had accumulated is gone with the lease: the step is of the notebook's gradient alone.
     story.pause(HOUR)
     story.notebook("forward-backward")
@@ -980,12 +979,7 @@ def test_what_somebody_has_made_on_lease_is_left_alone_also_after_a_start_that_w
 ) -> None:
     story = Story(tmp_path, leases=True)
 
-    def dies_in_the_second_step(request: Request) -> str | None:
-        if request.name == "optim-step" and request.nth == 2:
-            return "lost_request"
-        return "refused" if story.applied() == 1 and request.name == "lease" else None
-
-    first = story.live(dies_in_the_second_step)
+    first = story.live(dies_in_the_second_step(story))
     story.pause(HOUR)
     with story.leased() as token:
         second = story.live(lambda r: before if (r.name, r.nth) == ("lease", 1) else None)

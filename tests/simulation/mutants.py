@@ -133,9 +133,7 @@ MUTANTS = {
         "self._held.difference_update(groups)",
         "self._held.difference_update({*groups} - ({3} if self.total > 1 else set()))",
     ),
-    "evaluate_whatever_is_served": Mutant(
-        "attempt", "if version is None or made_by in (None, version):", "if True:"
-    ),
+    "evaluate_whatever_is_served": Mutant("attempt", "if made_by in (None, version):", "if True:"),
     "never_mind_who_was_there_meanwhile": Mutant(
         "single_writer", "        if unknown:\n", "        if unknown < 0:\n"
     ),
